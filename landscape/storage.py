@@ -1,0 +1,142 @@
+"""The one way in and out of files: strict reading of HDF5, all-or-nothing writing.
+
+Plain h5py follows links out of a file and believes any declared size. Everything this toolkit
+reads goes through `open_strict`, which accepts only what the toolkit itself writes.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+# A deflated block can't shrink by more than about 1032x, so a larger ratio between declared and
+# stored size is a forged shape; small data sets may be declared before anything is written.
+_LARGEST_RATIO = 1100
+_ALWAYS_ALLOWED_BYTES = 1 << 20
+_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
+_LARGEST_TREE = 100_000
+
+
+class RunFileError(ValueError):
+    """A file of a run or a result is missing, damaged or not what it claims to be."""
+
+
+def _check_dataset(path: Path, name: str, item: h5py.Dataset) -> None:
+    def refuse(reason: str) -> RunFileError:
+        return RunFileError(f"{path}: data set {name!r} {reason}; refusing to read the file")
+
+    if item.dtype.kind not in "biufS":
+        raise refuse(f"must hold numbers or fixed-length text, got {item.dtype}")
+    if item.is_virtual:
+        raise refuse("is virtual: it would be read from another file")
+    if item.external:
+        raise refuse("has external storage: it would be read from another file")
+    plist = item.id.get_create_plist()
+    for index in range(plist.get_nfilters()):
+        if plist.get_filter(index)[0] not in _FILTERS:
+            raise refuse(f"uses filter {plist.get_filter(index)[0]}, which is not allowed")
+    stored = item.id.get_storage_size()
+    if item.nbytes > _ALWAYS_ALLOWED_BYTES and item.nbytes > _LARGEST_RATIO * stored:
+        raise refuse(f"declares {item.nbytes} bytes but stores {stored}")
+
+
+def _check_group(path: Path, group: h5py.Group, seen: list[int], depth: int = 0) -> None:
+    if depth > 8:
+        raise RunFileError(f"{path}: groups nest deeper than 8 levels; refusing to read the file")
+    for name in group:
+        seen[0] += 1
+        if seen[0] > _LARGEST_TREE:
+            raise RunFileError(f"{path}: more than {_LARGEST_TREE} objects; refusing to read it")
+        link = group.get(name, getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            raise RunFileError(
+                f"{path}: {group.name}/{name} is a {type(link).__name__}, expected data in the "
+                "file itself; refusing to follow it"
+            )
+        item = group[name]
+        if isinstance(item, h5py.Group):
+            _check_group(path, item, seen, depth + 1)
+        elif isinstance(item, h5py.Dataset):
+            _check_dataset(path, item.name, item)
+        else:
+            raise RunFileError(f"{path}: {item.name} is neither group nor data set; refusing")
+
+
+@contextlib.contextmanager
+def open_strict(path: str | Path, *, swmr: bool = False) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading, accepting only plain numeric data stored inside it.
+
+    Args:
+        path: The file.
+        swmr: Whether a writer may still hold the file (single writer, multiple readers).
+
+    Raises:
+        RunFileError: If the file is missing, is not HDF5, is truncated, links out of itself, has
+            external or virtual storage, declares far more than it stores, or uses kinds or
+            filters that this toolkit never writes.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RunFileError(f"{path}: no such file")
+    try:
+        file = h5py.File(path, "r", libver=("v110", "v110"), swmr=swmr)
+    except OSError as error:
+        raise RunFileError(
+            f"{path}: not a readable HDF5 file ({error}); is it truncated?"
+        ) from None
+    try:
+        _check_group(path, file, [0])
+        yield file
+    except (OSError, KeyError, RuntimeError) as error:
+        raise RunFileError(f"{path}: damaged or incomplete ({error})") from error
+    finally:
+        file.close()
+
+
+@contextlib.contextmanager
+def write_whole(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path that becomes `path` when the block ends well, else vanishes."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON atomically, with sorted keys."""
+    with write_whole(path) as temporary:
+        temporary.write_text(json.dumps(plain(value), indent=1, sort_keys=True) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """Turn numpy scalars and arrays, tuples and paths into what JSON knows."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def canonical(value: Any) -> bytes:
+    """JSON bytes that depend on the value alone, for hashes."""
+    return json.dumps(plain(value), sort_keys=True, separators=(",", ":")).encode()
+
+
+def short_hash(value: Any, length: int = 12) -> str:
+    """The first hexadecimal digits of the SHA-256 of a JSON-able value."""
+    return hashlib.sha256(canonical(value)).hexdigest()[:length]
