@@ -1,4 +1,4 @@
-"""Reading run folders, live or ended; `RunWriter` in writers.py makes them. See docs/schema.md."""
+"""Reading run folders, live or ended; `RunWriter` in writers.py makes them (docs/schema.md)."""
 
 import contextlib
 import fcntl

@@ -1,4 +1,4 @@
-"""Writing a run folder: one writer, then frozen; `results/` only gains files. See docs/schema.md."""
+"""Writing a run folder: one writer, then frozen; `results/` only gains files (docs/schema.md)."""
 
 import datetime
 import fcntl
