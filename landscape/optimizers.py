@@ -84,8 +84,9 @@ class SAM(torch.optim.Optimizer):
             )
         params = self._parameters()
         self._check_gradients(params, "first_step", "perturbation.loss(model(inputs), targets)")
-        held = [p for p in params if p.grad is not None]
-        moves = iter(displacement(self.perturbation, [p.grad for p in held], held))
+        held = [(p, p.grad) for p in params if p.grad is not None]
+        weights, gradients = [p for p, _ in held], [g for _, g in held]
+        moves = iter(displacement(self.perturbation, gradients, weights))
         self.displacement = [torch.zeros_like(p) if p.grad is None else next(moves) for p in params]
         self._weights = [p.detach().clone() for p in params]
         for param, move in zip(params, self.displacement, strict=True):
