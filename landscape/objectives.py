@@ -1,0 +1,394 @@
+"""The loss as a deterministic function of a flat parameter vector."""
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.nn.modules.dropout import _DropoutNd
+
+from landscape import guards
+from landscape.batches import PARTITION_SEED, Batch, read_batches
+from landscape.layouts import Entry, Layout
+
+BN_POLICIES = ("frozen", "recomputed", "batch")
+
+_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one pass over the data gives."""
+
+    loss: float
+    """Mean task loss in nats."""
+    accuracy: float
+    """Fraction of correct classes; NaN where the targets are not class indices."""
+
+
+def layout_of(model: nn.Module) -> Layout:
+    """The layout of theta: trainable parameters in `named_parameters()` order, tied ones once.
+
+    Kinds are "norm" for parameters of normalization layers, "embedding" for weights of
+    `nn.Embedding`, "bias" for other vectors and biases, and "weight" for the rest.
+
+    Raises:
+        ValueError: If no parameter is trainable, or one has no shape yet.
+    """
+    entries, offset = [], 0
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if nn.parameter.is_lazy(parameter):
+            raise ValueError(
+                f"parameters must have a shape, got the lazy {name!r}; run one batch through the "
+                "model first"
+            )
+        owner, _, leaf = name.rpartition(".")
+        kind = _kind(model.get_submodule(owner), leaf, parameter)
+        entries.append(Entry(name=name, shape=tuple(parameter.shape), offset=offset, kind=kind))
+        offset += parameter.numel()
+    if offset == 0:
+        raise ValueError(
+            f"the model must have trainable parameters, got none in {type(model).__name__}; "
+            "set requires_grad=True on those to move"
+        )
+    return Layout(tuple(entries))
+
+
+def _kind(owner: nn.Module, leaf: str, parameter: Tensor) -> str:
+    vector = parameter.ndim <= 1
+    if isinstance(owner, _NORMS) or (vector and "norm" in type(owner).__name__.lower()):
+        return "norm"
+    if isinstance(owner, nn.Embedding | nn.EmbeddingBag):
+        return "embedding"
+    return "bias" if vector or leaf.startswith("bias_") or leaf.endswith("bias") else "weight"
+
+
+def flatten(model: nn.Module) -> Tensor:
+    """Copy the trainable parameters into theta [param], in the order of `layout_of`."""
+    trainable = [p.detach().reshape(-1) for p in model.parameters() if p.requires_grad]
+    return torch.cat(trainable).clone()
+
+
+def buffers_of(model: nn.Module) -> dict[str, Tensor]:
+    """Copy all buffers, e.g. BatchNorm's running statistics, to the CPU, by name."""
+    return {name: buffer.detach().cpu().clone() for name, buffer in model.named_buffers()}
+
+
+class Objective:
+    """The mean loss of a model over fixed data, as a function of theta.
+
+    Works on a private copy of the model in eval mode, so dropout is inactive; the user's model
+    is never touched. The data are read once and kept on the device, batches are weighted by
+    size, and losses are summed in float64: any split into batches gives the same mean.
+
+    The BatchNorm policy `bn` decides every curvature number:
+
+    - "frozen": the running statistics the model came with.
+    - "batch": statistics of each batch of a fixed partition, buffers untouched, as in training.
+      Tensor data are permuted by a fixed seed, so that sorted data are mixed.
+    - "recomputed": running statistics measured anew from the data at every theta, as the
+      size-weighted mean over batches, then used as in eval mode. Has no derivatives.
+
+    A model without BatchNorm has one objective under all three.
+
+    Args:
+        model: The model; its present parameters become `.theta`.
+        loss_fn: `loss_fn(output, targets)`, the mean over the samples of a batch.
+        data: (inputs, targets) as tensors or numpy arrays, a DataLoader, or any re-iterable of
+            such pairs as batches.
+        bn: "frozen" | "batch" | "recomputed".
+        device: Where to compute; default is where the model is.
+        dtype: Cast model and floating-point data, e.g. to torch.float64; default is the model's.
+        batch_size: Samples in a batch, for tensor data.
+
+    Raises:
+        ValueError: If the objective would not be a deterministic mean over the data: random
+            model, augmented data, another reduction than the mean, no data, no trainable
+            parameter, or an output that does not fit the loss.
+
+    Example:
+        >>> objective = Objective(nn.Linear(2, 1), nn.MSELoss(), (torch.zeros(4, 2), torch.ones(4, 1)))
+        >>> objective(torch.zeros(3))
+        1.0
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: Callable[[Any, Tensor], Tensor],
+        data: Any,
+        *,
+        bn: str = "frozen",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        batch_size: int = 256,
+    ) -> None:
+        _check_arguments(model, bn, dtype, batch_size)
+        self.layout: Layout = layout_of(model)
+        self.model: nn.Module = _private_copy(model, device, dtype)
+        self.loss_fn = loss_fn
+        self.theta: Tensor = flatten(self.model)
+        if isinstance(loss_fn, nn.Module):
+            self.loss_fn = _private_copy(loss_fn, self.theta.device, dtype)
+        self._dtypes = [self.model.get_parameter(entry.name).dtype for entry in self.layout]
+        self._norms = _batch_norms(self.model, bn)
+        self._policy = bn if self._norms else "frozen"
+        batches, digest = read_batches(data, batch_size=batch_size, mixed=self._policy != "frozen")
+        self.batches: list[Batch] = [(self._place(x), self._place(y)) for x, y in batches]
+        self._sizes = torch.tensor([len(x) for x, _ in self.batches], dtype=torch.float64)
+        self.facts: dict[str, Any] = self._describe(bn, digest)
+        self._check()
+
+    def __call__(self, theta: Tensor | np.ndarray | None = None) -> float:
+        """The mean loss at theta [param], in nats; at the model's own parameters by default."""
+        return self.evaluate(theta).loss
+
+    @torch.inference_mode()
+    def evaluate(
+        self,
+        theta: Tensor | np.ndarray | None = None,
+        *,
+        buffers: Mapping[str, Any] | None = None,
+    ) -> Evaluation:
+        """Measure loss and accuracy over all data.
+
+        Args:
+            theta: Parameters [param]; the model's own by default.
+            buffers: All buffers by name, in place of the model's own.
+
+        Raises:
+            ValueError: If theta or the buffers do not fit the model.
+        """
+        values = self._parameters(self._as_theta(theta)) | self._as_buffers(buffers)
+        if self._policy == "recomputed":
+            values |= self._recompute_statistics(values)
+        losses, correct, predicted = [], [], 0
+        for inputs, targets in self.batches:
+            loss, output = self._loss(values, inputs, targets)
+            losses.append(loss.detach())
+            if guards.are_classes(output, targets):
+                best = output.max(dim=1)
+                correct.append(((best.indices == targets) & ~best.values.isnan()).sum())
+                predicted += targets.numel()
+        mean = float(_float64(losses) @ self._sizes / self._sizes.sum())
+        accuracy = float(_float64(correct).sum() / predicted) if predicted else math.nan
+        return Evaluation(loss=mean, accuracy=accuracy)
+
+    def gradient(self, theta: Tensor | np.ndarray | None = None) -> Tensor:
+        """The gradient of the mean loss [param]; zero along parameters the loss does not use.
+
+        Raises:
+            ValueError: If the policy is "recomputed", or the loss does not depend on theta.
+        """
+        with _derivatives(self._policy):
+            theta = self._as_theta(theta).clone().requires_grad_()
+            total = torch.zeros_like(theta)
+            for weight, loss in self._weighted_losses(theta):
+                total.add_(torch.autograd.grad(loss, theta)[0], alpha=weight)
+        return total
+
+    def hessian_vector(
+        self, v: Tensor | np.ndarray, theta: Tensor | np.ndarray | None = None
+    ) -> Tensor:
+        """The product H v [param] of the Hessian of the mean loss, by double backward.
+
+        Source: Pearlmutter 1994, "Fast exact multiplication by the Hessian".
+
+        Raises:
+            ValueError: If the policy is "recomputed", or the loss does not depend on theta.
+        """
+        with _derivatives(self._policy):
+            v = self._as_theta(v).clone()
+            theta = self._as_theta(theta).clone().requires_grad_()
+            total = torch.zeros_like(theta)
+            for weight, loss in self._weighted_losses(theta):
+                gradient = torch.autograd.grad(loss, theta, create_graph=True)[0]
+                if not gradient.requires_grad:
+                    continue  # the loss is linear in theta: its Hessian is zero
+                part = torch.autograd.grad(gradient, theta, v, allow_unused=True)[0]
+                if part is not None:
+                    total.add_(part, alpha=weight)
+        return total
+
+    def _weighted_losses(self, theta: Tensor) -> Iterator[tuple[float, Tensor]]:
+        """Yield (share of the samples, loss) of each batch, with a graph down to theta."""
+        total = float(self._sizes.sum())
+        for inputs, targets in self.batches:
+            loss, _ = self._loss(self._parameters(theta), inputs, targets)
+            if not loss.requires_grad:
+                raise ValueError(
+                    "the loss must depend on the trainable parameters, got a constant; look for "
+                    "detach(), no_grad() or argmax in the model or the loss"
+                )
+            yield len(inputs) / total, loss
+
+    def _parameters(self, theta: Tensor) -> dict[str, Tensor]:
+        parts = theta.split([entry.size for entry in self.layout])
+        return {
+            entry.name: part.view(entry.shape).to(dtype)
+            for entry, part, dtype in zip(self.layout, parts, self._dtypes, strict=True)
+        }
+
+    def _as_theta(self, vector: Tensor | np.ndarray | None) -> Tensor:
+        if vector is None:
+            return self.theta
+        if isinstance(vector, np.ndarray):
+            vector = torch.tensor(vector)
+        if vector.shape != self.theta.shape:
+            raise ValueError(
+                f"the vector must have the layout of theta, {tuple(self.theta.shape)}, "
+                f"got shape {tuple(vector.shape)}"
+            )
+        return vector.detach().to(self.theta)
+
+    def _as_buffers(self, buffers: Mapping[str, Any] | None) -> dict[str, Tensor]:
+        if buffers is None:
+            return {}
+        own = dict(self.model.named_buffers())
+        if own.keys() != buffers.keys():
+            wrong = sorted(own.keys() ^ buffers.keys())
+            raise ValueError(
+                f"buffers must be those of {type(self.model).__name__}, got a difference in "
+                f"{', '.join(wrong[:4])}; are they from another model?"
+            )
+        given = {
+            name: torch.tensor(value) if not isinstance(value, Tensor) else value.clone()
+            for name, value in buffers.items()
+        }
+        for name, value in given.items():
+            if value.shape != own[name].shape:
+                raise ValueError(
+                    f"buffer {name!r} must have shape {tuple(own[name].shape)}, "
+                    f"got {tuple(value.shape)}"
+                )
+        return {name: value.to(own[name]) for name, value in given.items()}
+
+    def _recompute_statistics(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """BatchNorm's buffers at these parameters: size-weighted mean over all batches."""
+        statistics = {
+            f"{name}.{kind}".lstrip("."): torch.zeros_like(getattr(module, kind))
+            for name, module in self._norms.items()
+            for kind in ("running_mean", "running_var", "num_batches_tracked")
+        }
+        seen = 0
+        try:
+            for inputs, _ in self.batches:
+                seen += len(inputs)
+                for module in self._norms.values():
+                    module.training, module.momentum = True, len(inputs) / seen
+                self._output(values | statistics, inputs)
+        finally:
+            for module in self._norms.values():
+                module.training = False
+        return statistics
+
+    def _output(self, values: dict[str, Tensor], inputs: Tensor) -> Any:
+        with guards.explaining_output(self.model, inputs):
+            return functional_call(self.model, values, (inputs,))
+
+    def _loss(
+        self, values: dict[str, Tensor], inputs: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Any]:
+        output = self._output(values, inputs)
+        return guards.batch_loss(self.loss_fn, output, targets), output
+
+    @torch.inference_mode()
+    def _check(self) -> None:
+        """Refuse what could not be measured truly: randomness, other reductions, coupling."""
+        values = self._parameters(self.theta)
+        guards.check_deterministic(
+            self.model, self.loss_fn, lambda: self._loss(values, *self.batches[0])
+        )
+        guards.check_mean(
+            self.loss_fn,
+            lambda inputs: self._output(values, inputs),
+            self.batches,
+            coupled=self._policy == "batch",
+        )
+
+    def _place(self, tensor: Tensor) -> Tensor:
+        dtype = self.theta.dtype if tensor.is_floating_point() else tensor.dtype
+        return tensor.to(self.theta.device, dtype, copy=True)
+
+    def _describe(self, bn: str, digest: str) -> dict[str, Any]:
+        modules = list(self.model.modules())
+        dropout = any(isinstance(m, _DropoutNd) and m.p > 0 for m in modules)
+        facts = {
+            "model": type(self.model).__name__,
+            "parameters": self.layout.size,
+            "loss": guards.name_of(self.loss_fn),
+            "bn": bn,
+            "mode": "eval, dropout inactive" if dropout else "eval",
+            "samples": int(self._sizes.sum()),
+            "batch_size": int(self._sizes.max()),
+            "dtype": str(self.theta.dtype).removeprefix("torch."),
+            "data_digest": digest,
+        }
+        if self._policy != "frozen":
+            facts["partition"] = f"{len(self.batches)} batches, seed {PARTITION_SEED} for tensors"
+        return facts
+
+
+def _check_arguments(model: Any, bn: str, dtype: torch.dtype | None, batch_size: int) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if bn not in BN_POLICIES:
+        raise ValueError(f"bn must be one of {', '.join(BN_POLICIES)}, got {bn!r}")
+    if dtype is not None and not dtype.is_floating_point:
+        raise ValueError(f"dtype must be a floating-point type, got {dtype}; try torch.float64")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+
+
+def _private_copy(
+    module: nn.Module, device: torch.device | str | None, dtype: torch.dtype | None
+) -> nn.Module:
+    try:
+        own = copy.deepcopy(module)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{type(module).__name__} must allow copy.deepcopy, got: {error}; old-style "
+            "weight_norm and spectral_norm don't, those of torch.nn.utils.parametrizations do"
+        ) from error
+    own.zero_grad(set_to_none=True)
+    return own.to(device=device, dtype=dtype).eval()
+
+
+def _batch_norms(model: nn.Module, bn: str) -> dict[str, _BatchNorm]:
+    """The BatchNorm layers by name, set up for the policy."""
+    norms = {name: m for name, m in model.named_modules() if isinstance(m, _BatchNorm)}
+    for name, module in norms.items():
+        if bn == "batch":
+            module.training, module.track_running_stats = True, False
+        elif module.running_mean is None:
+            raise ValueError(
+                f"bn={bn!r} needs running statistics, got none in BatchNorm {name!r} "
+                '(track_running_stats=False); use bn="batch"'
+            )
+    return norms
+
+
+def _float64(values: list[Tensor]) -> Tensor:
+    return torch.stack(values).cpu().double()
+
+
+@contextmanager
+def _derivatives(policy: str) -> Iterator[None]:
+    """Turn graphs on wherever we are called; fused attention has no second derivative."""
+    if policy == "recomputed":
+        raise ValueError(
+            'bn="recomputed" has no derivatives here: statistics over all data would have to be '
+            'differentiated; use bn="frozen" or bn="batch"'
+        )
+    with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        yield
