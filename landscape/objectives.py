@@ -1,6 +1,5 @@
 """The loss as a deterministic function of a flat parameter vector."""
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,16 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
 from landscape import guards
 from landscape.batches import PARTITION_SEED, Batch, read_batches
-from landscape.layouts import Entry, Layout
+from landscape.layouts import Layout
+from landscape.modules import batch_norms, buffers_of, flatten, layout_of, private_copy
 
 BN_POLICIES = ("frozen", "recomputed", "batch")
 
-_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+__all__ = ["BN_POLICIES", "Evaluation", "Objective", "buffers_of", "flatten", "layout_of"]
 
 
 @dataclass(frozen=True)
@@ -32,56 +31,6 @@ class Evaluation:
     """Mean task loss in nats."""
     accuracy: float
     """Fraction of correct classes; NaN where the targets are not class indices."""
-
-
-def layout_of(model: nn.Module) -> Layout:
-    """The layout of theta: trainable parameters in `named_parameters()` order, tied ones once.
-
-    Kinds are "norm" for parameters of normalization layers, "embedding" for weights of
-    `nn.Embedding`, "bias" for other vectors and biases, and "weight" for the rest.
-
-    Raises:
-        ValueError: If no parameter is trainable, or one has no shape yet.
-    """
-    entries, offset = [], 0
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        if nn.parameter.is_lazy(parameter):
-            raise ValueError(
-                f"parameters must have a shape, got the lazy {name!r}; run one batch through the "
-                "model first"
-            )
-        owner, _, leaf = name.rpartition(".")
-        kind = _kind(model.get_submodule(owner), leaf, parameter)
-        entries.append(Entry(name=name, shape=tuple(parameter.shape), offset=offset, kind=kind))
-        offset += parameter.numel()
-    if offset == 0:
-        raise ValueError(
-            f"the model must have trainable parameters, got none in {type(model).__name__}; "
-            "set requires_grad=True on those to move"
-        )
-    return Layout(tuple(entries))
-
-
-def _kind(owner: nn.Module, leaf: str, parameter: Tensor) -> str:
-    vector = parameter.ndim <= 1
-    if isinstance(owner, _NORMS) or (vector and "norm" in type(owner).__name__.lower()):
-        return "norm"
-    if isinstance(owner, nn.Embedding | nn.EmbeddingBag):
-        return "embedding"
-    return "bias" if vector or leaf.startswith("bias_") or leaf.endswith("bias") else "weight"
-
-
-def flatten(model: nn.Module) -> Tensor:
-    """Copy the trainable parameters into theta [param], in the order of `layout_of`."""
-    trainable = [p.detach().reshape(-1) for p in model.parameters() if p.requires_grad]
-    return torch.cat(trainable).clone()
-
-
-def buffers_of(model: nn.Module) -> dict[str, Tensor]:
-    """Copy all buffers, e.g. BatchNorm's running statistics, to the CPU, by name."""
-    return {name: buffer.detach().cpu().clone() for name, buffer in model.named_buffers()}
 
 
 class Objective:
@@ -117,7 +66,8 @@ class Objective:
             parameter, or an output that does not fit the loss.
 
     Example:
-        >>> objective = Objective(nn.Linear(2, 1), nn.MSELoss(), (torch.zeros(4, 2), torch.ones(4, 1)))
+        >>> data = (torch.zeros(4, 2), torch.ones(4, 1))
+        >>> objective = Objective(nn.Linear(2, 1), nn.MSELoss(), data)
         >>> objective(torch.zeros(3))
         1.0
     """
@@ -135,13 +85,13 @@ class Objective:
     ) -> None:
         _check_arguments(model, bn, dtype, batch_size)
         self.layout: Layout = layout_of(model)
-        self.model: nn.Module = _private_copy(model, device, dtype)
+        self.model: nn.Module = private_copy(model, device, dtype)
         self.loss_fn = loss_fn
         self.theta: Tensor = flatten(self.model)
         if isinstance(loss_fn, nn.Module):
-            self.loss_fn = _private_copy(loss_fn, self.theta.device, dtype)
+            self.loss_fn = private_copy(loss_fn, self.theta.device, dtype)
         self._dtypes = [self.model.get_parameter(entry.name).dtype for entry in self.layout]
-        self._norms = _batch_norms(self.model, bn)
+        self._norms = batch_norms(self.model, bn)
         self._policy = bn if self._norms else "frozen"
         batches, digest = read_batches(data, batch_size=batch_size, mixed=self._policy != "frozen")
         self.batches: list[Batch] = [(self._place(x), self._place(y)) for x, y in batches]
@@ -348,34 +298,6 @@ def _check_arguments(model: Any, bn: str, dtype: torch.dtype | None, batch_size:
         raise ValueError(f"dtype must be a floating-point type, got {dtype}; try torch.float64")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-
-
-def _private_copy(
-    module: nn.Module, device: torch.device | str | None, dtype: torch.dtype | None
-) -> nn.Module:
-    try:
-        own = copy.deepcopy(module)
-    except RuntimeError as error:
-        raise ValueError(
-            f"{type(module).__name__} must allow copy.deepcopy, got: {error}; old-style "
-            "weight_norm and spectral_norm don't, those of torch.nn.utils.parametrizations do"
-        ) from error
-    own.zero_grad(set_to_none=True)
-    return own.to(device=device, dtype=dtype).eval()
-
-
-def _batch_norms(model: nn.Module, bn: str) -> dict[str, _BatchNorm]:
-    """The BatchNorm layers by name, set up for the policy."""
-    norms = {name: m for name, m in model.named_modules() if isinstance(m, _BatchNorm)}
-    for name, module in norms.items():
-        if bn == "batch":
-            module.training, module.track_running_stats = True, False
-        elif module.running_mean is None:
-            raise ValueError(
-                f"bn={bn!r} needs running statistics, got none in BatchNorm {name!r} "
-                '(track_running_stats=False); use bn="batch"'
-            )
-    return norms
 
 
 def _float64(values: list[Tensor]) -> Tensor:

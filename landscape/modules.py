@@ -1,0 +1,98 @@
+"""What is read off a model: the layout of theta, theta, buffers, a copy to measure on."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+
+from landscape.layouts import Entry, Layout
+
+_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
+def layout_of(model: nn.Module) -> Layout:
+    """The layout of theta: trainable parameters in `named_parameters()` order, tied ones once.
+
+    Kinds are "norm" for parameters of normalization layers, "embedding" for weights of
+    `nn.Embedding`, "bias" for other vectors and biases, and "weight" for the rest.
+
+    Raises:
+        ValueError: If no parameter is trainable, or one has no shape yet.
+    """
+    entries, offset = [], 0
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if nn.parameter.is_lazy(parameter):
+            raise ValueError(
+                f"parameters must have a shape, got the lazy {name!r}; run one batch through the "
+                "model first"
+            )
+        owner, _, leaf = name.rpartition(".")
+        kind = _kind(model.get_submodule(owner), leaf, parameter)
+        entries.append(Entry(name=name, shape=tuple(parameter.shape), offset=offset, kind=kind))
+        offset += parameter.numel()
+    if offset == 0:
+        raise ValueError(
+            f"the model must have trainable parameters, got none in {type(model).__name__}; "
+            "set requires_grad=True on those to move"
+        )
+    return Layout(tuple(entries))
+
+
+def _kind(owner: nn.Module, leaf: str, parameter: Tensor) -> str:
+    vector = parameter.ndim <= 1
+    if isinstance(owner, _NORMS) or (vector and "norm" in type(owner).__name__.lower()):
+        return "norm"
+    if isinstance(owner, nn.Embedding | nn.EmbeddingBag):
+        return "embedding"
+    return "bias" if vector or leaf.startswith("bias_") or leaf.endswith("bias") else "weight"
+
+
+def flatten(model: nn.Module) -> Tensor:
+    """Copy the trainable parameters into theta [param], in the order of `layout_of`."""
+    trainable = [p.detach().reshape(-1) for p in model.parameters() if p.requires_grad]
+    return torch.cat(trainable).clone()
+
+
+def buffers_of(model: nn.Module) -> dict[str, Tensor]:
+    """Copy all buffers, e.g. BatchNorm's running statistics, to the CPU, by name."""
+    return {name: buffer.detach().cpu().clone() for name, buffer in model.named_buffers()}
+
+
+def private_copy(
+    module: nn.Module, device: torch.device | str | None, dtype: torch.dtype | None
+) -> nn.Module:
+    """A deep copy in eval mode, cast where told; the user's module is left as it is.
+
+    Raises:
+        ValueError: If the module can't be copied.
+    """
+    try:
+        own = copy.deepcopy(module)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{type(module).__name__} must allow copy.deepcopy, got: {error}; old-style "
+            "weight_norm and spectral_norm don't, those of torch.nn.utils.parametrizations do"
+        ) from error
+    own.zero_grad(set_to_none=True)
+    return own.to(device=device, dtype=dtype).eval()
+
+
+def batch_norms(model: nn.Module, bn: str) -> dict[str, _BatchNorm]:
+    """The BatchNorm layers by name, set up in place for the policy `bn`.
+
+    Raises:
+        ValueError: If the policy needs running statistics and a layer keeps none.
+    """
+    norms = {name: m for name, m in model.named_modules() if isinstance(m, _BatchNorm)}
+    for name, module in norms.items():
+        if bn == "batch":
+            module.training, module.track_running_stats = True, False
+        elif module.running_mean is None:
+            raise ValueError(
+                f"bn={bn!r} needs running statistics, got none in BatchNorm {name!r} "
+                '(track_running_stats=False); use bn="batch"'
+            )
+    return norms
