@@ -115,7 +115,7 @@ class ConsistencyOptions:
         samples: Size of the class-balanced subset of the training set; 0 takes all of it.
         protocol: frozen draws batches at one checkpoint, online takes the vectors recorded in
             the steps before it; all measures both.
-        perturbations: Perturbations of the frozen protocol, on the same batches.
+        perturbations: Of the frozen protocol, on the same batches: sam, aace, or both by comma.
         batches: Batches of the frozen protocol, drawn with replacement.
         batch_size: Samples of a batch; 0 takes that of the run's training.
         window: Recorded steps of the online protocol.
@@ -126,7 +126,7 @@ class ConsistencyOptions:
     checkpoint: str = "last"
     samples: int = 0
     protocol: Literal["all", "frozen", "online"] = "all"
-    perturbations: tuple[str, ...] = ("sam", "aace")
+    perturbations: str = "sam,aace"
     batches: int = 32
     batch_size: int = 0
     window: int = 64

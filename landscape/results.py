@@ -285,14 +285,14 @@ def result_key(
     return short_hash([kind, options, run, checkpoint, data_digest])
 
 
-def save_result(result: Result, path: str | Path) -> Path:
+def save_result(result: Result, path: str | Path, *, replace: bool = False) -> Path:
     """Write a result to one HDF5 file, whole or not at all.
 
     Raises:
-        FileExistsError: If the file is there already: results are never overwritten.
+        FileExistsError: If the file is there already and `replace` was not asked for.
     """
     path = Path(path)
-    if path.exists():
+    if path.exists() and not replace:
         raise FileExistsError(f"{path} exists and results are never overwritten; choose another")
     path.parent.mkdir(parents=True, exist_ok=True)
     header = {

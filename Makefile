@@ -1,0 +1,46 @@
+# `make demo` and `make test` set themselves up; `make help` lists the targets.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+
+.PHONY: help setup browser demo test check format pictures gpu-check clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: .venv/.ready ## make .venv with everything the toolkit needs
+
+.venv/.ready: pyproject.toml constraints.txt
+	@bash scripts/setup.sh $(PYTHON)
+
+demo: setup ## train, measure and draw three small nets, then serve the dashboard
+	@bash scripts/apt.sh dataset-fashion-mnist /usr/share/datasets/fashion-mnist
+	@$(BIN)/landscape demo $(DEMO)
+
+browser: setup
+	@bash scripts/apt.sh chromium /usr/bin/chromium
+
+test: browser ## run all tests
+	@bash scripts/apt.sh dataset-fashion-mnist /usr/share/datasets/fashion-mnist
+	@$(BIN)/python -m pytest -q $(TESTS)
+
+check: setup ## formatting, lint, types and import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: setup ## format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+pictures: setup browser ## draw the README's pictures from the demo's runs
+	@$(BIN)/landscape demo --no-serve
+	@$(BIN)/python scripts/pictures.py
+
+gpu-check: setup ## compare GPU and CPU; writes benchmarks/gpu/
+	@$(BIN)/python benchmarks/gpu_check.py
+
+clean: ## remove .venv and caches; data and runs stay
+	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache build dist *.egg-info

@@ -1,0 +1,111 @@
+"""The command line: the only file that reaches `training` and `app`, by name."""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from landscape.terminal import near
+
+
+class Command(NamedTuple):
+    """A line of `landscape --help`."""
+
+    about: str
+    example: str
+
+
+COMMANDS = {
+    "demo": Command("train, measure, draw and serve three small nets", "landscape demo --no-serve"),
+    "train": Command(
+        "train a preset and record the run", "landscape train --preset fashion-aace --out runs/a"
+    ),
+    "profile": Command("loss along random directions", "landscape profile runs/a --repeats 10"),
+    "surface": Command(
+        "loss on a plane", "landscape surface runs/a --plane trajectory --points 21"
+    ),
+    "spectrum": Command(
+        "Hessian eigenvalues and their density", "landscape spectrum runs/a --k 10 --checkpoint all"
+    ),
+    "consistency": Command(
+        "how well perturbation directions agree", "landscape consistency runs/a --checkpoint all"
+    ),
+    "trajectory": Command("the path of training on a plane", "landscape trajectory runs/a"),
+    "figure": Command(
+        "a paper figure of a measured result",
+        "landscape figure runs/a surface --venue icml --format pdf",
+    ),
+    "app": Command("look around in the dashboard", "landscape app runs"),
+    "runs": Command("list the runs in a folder", "landscape runs runs"),
+    "check": Command("self test on problems with known answers", "landscape check"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; 0 when it worked, 2 for a mistake of the user's, 130 after Ctrl-C."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    if argv[0] == "--version":
+        from landscape import __version__
+
+        print(f"landscape {__version__}")
+        return 0
+    name = argv[0]
+    if name not in COMMANDS:
+        return fail(f"no command {name!r}{near(name, COMMANDS)}; `landscape --help` lists them")
+    from landscape import commands
+
+    try:
+        return commands.run(name, *COMMANDS[name], argv[1:], companion)
+    except KeyboardInterrupt:
+        print("\ninterrupted; what was finished is kept", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, ImportError) as error:
+        if os.environ.get("LANDSCAPE_TRACEBACK"):
+            raise
+        return fail(str(error))
+
+
+def fail(message: str) -> int:
+    """Say what was wrong on standard error; the exit code of a user's mistake."""
+    print(f"landscape: {message}", file=sys.stderr)
+    return 2
+
+
+def _overview() -> str:
+    lines = ["Loss landscapes, Hessian spectra and perturbation-direction consistency.", ""]
+    lines += ["usage: landscape COMMAND [options]", ""]
+    lines += [f"  {name:12} {command.about}" for name, command in COMMANDS.items()]
+    lines += ["", "`landscape COMMAND --help` shows options and an example, e.g."]
+    lines += [f"  {COMMANDS['surface'].example}"]
+    return "\n".join(lines)
+
+
+def companion(name: str) -> ModuleType:
+    """Import `training.loop` or `app.main`: renamed in a wheel, beside us in a checkout.
+
+    A plain `app` or `training` is taken only from the folder that holds `landscape/`: in a
+    folder with a package of that name, Python would import the user's.
+    """
+    try:
+        return importlib.import_module(f"landscape_{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"landscape_{name.partition('.')[0]}":
+            raise
+    root = Path(__file__).resolve().parent.parent
+    package = name.partition(".")[0]
+    if not (root / package / "__init__.py").is_file():
+        raise ImportError(f"this installation lacks {package!r}; install aace-landscape again")
+    sys.path.insert(0, str(root))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(root))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

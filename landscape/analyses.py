@@ -1,0 +1,410 @@
+"""Run + options -> measured, saved result. Glue only: the mathematics is in the modules it calls.
+
+The same question is answered once: a result is named by its kind, all options that change the
+answer, the run, the checkpoint and a digest of the data, and is found again under that name.
+"""
+
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from landscape import __version__, perturbations
+from landscape.consistency import measure_consistency, online_consistency
+from landscape.objectives import Objective, layout_of, load_theta
+from landscape.options import (
+    OPTIONS,
+    ConsistencyOptions,
+    ProfileOptions,
+    SpectrumOptions,
+    SurfaceOptions,
+    TrajectoryOptions,
+    asked,
+)
+from landscape.planes import Plane, hessian_plane, random_plane, trajectory_plane
+from landscape.problems import Problem
+from landscape.results import Result, Spectrum, load_result, result_key, save_result
+from landscape.runs import Run, RunFileError
+from landscape.spectra import estimate_density, find_eigenpairs
+from landscape.surfaces import measure_profile, measure_surface
+from landscape.trajectories import measure_trajectory, path_on_plane
+from landscape.writers import utc_now
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A result and the file it lies in."""
+
+    path: Path
+    result: Result
+    found: bool
+    """Whether it had been measured before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is analysed: a problem at one checkpoint of a run, or with weights of one's own."""
+
+    problem: Problem
+    folder: Path
+    """Where results are kept."""
+    run: Run | None = None
+    checkpoint: int = 0
+
+    def objective(self, *, samples: int, seed: int, bn: str, batch_size: int = 256) -> Objective:
+        """The loss of the training data at this checkpoint, on a seeded subset."""
+        data = select_samples(self.problem.train, samples=samples, seed=seed)
+        options = {"bn": bn, "batch_size": batch_size}
+        return Objective(self.problem.model, self.problem.loss_fn, data, **options)
+
+    def facts(self, kind: str) -> dict[str, Any]:
+        """Who was measured: run, method, checkpoint, data."""
+        facts: dict[str, Any] = {"analysis": kind, "data": "training set, no augmentation"}
+        if self.run is not None:
+            facts.update(
+                run=self.run.id,
+                run_name=self.run.name,
+                method=self.run.method,
+                checkpoint=self.checkpoint,
+                data=f"{self.run.problem['name']} training set, no augmentation",
+                training_seed=self.run.config.get("seed"),
+            )
+        return facts
+
+
+def subjects_of_run(run: Run, problem: Problem, checkpoint: str = "last") -> Iterator[Subject]:
+    """The run's subjects at "first", "last", a step, several as "30,60", or "all".
+
+    Raises:
+        RunFileError: If the run is still being written, keeps no such checkpoint, or was not
+            made by this problem.
+    """
+    if run.status == "running":
+        raise RunFileError(
+            f"{run.path} is still being written ({len(run.steps['step'])} of "
+            f"{run.total_steps or '?'} steps); measure it when its training has ended"
+        )
+    wanted = run.checkpoints if checkpoint == "all" else str(checkpoint).split(",")
+    for step in [run.resolve(item) for item in wanted]:
+        yield Subject(
+            problem=replace(problem, model=_at_checkpoint(run, problem, step)),
+            folder=run.path / "results",
+            run=run,
+            checkpoint=step,
+        )
+
+
+def _at_checkpoint(run: Run, problem: Problem, step: int) -> torch.nn.Module:
+    layout = layout_of(problem.model)
+    if layout != run.layout:
+        raise RunFileError(
+            f"{run.path} holds {run.layout.size} parameters in {len(run.layout)} tensors, the "
+            f"problem's model {layout.size} in {len(layout)}, or under other names; name the "
+            "problem that the run was trained on"
+        )
+    checkpoint = run.checkpoint(step)
+    return load_theta(problem.model, checkpoint.theta, checkpoint.buffers)
+
+
+def select_samples(data: Any, *, samples: int, seed: int) -> Any:
+    """A class-balanced subset of (inputs, targets), drawn without replacement.
+
+    Args:
+        data: `(inputs [n, ...], targets [n])`; anything else is returned as it is, whole.
+        samples: Size of the subset; 0, or more than there are, takes all.
+        seed: Seed of the draw.
+
+    Returns:
+        The subset, shuffled, so that classes are mixed.
+    """
+    if not (isinstance(data, tuple | list) and len(data) == 2 and isinstance(data[0], Tensor)):
+        return data
+    inputs, targets = data
+    if not 0 < samples < len(inputs):
+        return data
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(inputs), generator=generator)
+    if targets.ndim == 1 and not targets.is_floating_point():
+        rank = torch.empty(len(inputs), dtype=torch.long)
+        shuffled = targets.cpu()[order]
+        for label in shuffled.unique():
+            members = (shuffled == label).nonzero().squeeze(1)
+            rank[members] = torch.arange(len(members))
+        order = order[rank.argsort(stable=True)]
+    chosen = order[:samples]
+    chosen = chosen[torch.randperm(samples, generator=generator)]
+    return inputs[chosen.to(inputs.device)], targets[chosen.to(targets.device)]
+
+
+def _provenance(seconds: float) -> dict[str, Any]:
+    return {
+        "created": utc_now(),
+        "seconds": round(seconds, 3),
+        "landscape": __version__,
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "h5py": h5py.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _answer(
+    subject: Subject,
+    kind: str,
+    question: dict[str, Any],
+    data_digest: str,
+    measure: Callable[[], Result],
+    again: bool,
+) -> Stored:
+    run = subject.run.id if subject.run else "own"
+    key = result_key(
+        kind, question, run=run, checkpoint=subject.checkpoint, data_digest=data_digest
+    )
+    path = subject.folder / f"{kind}-{key}.h5"
+    if path.exists() and not again:
+        return Stored(path=path, result=load_result(path), found=True)
+    start = time.monotonic()
+    result = measure()
+    result = replace(
+        result,
+        options=question,
+        facts={**result.facts, **subject.facts(kind)},
+        provenance=_provenance(time.monotonic() - start),
+    )
+    save_result(result, path, replace=again)
+    return Stored(path=path, result=result, found=False)
+
+
+def profile(
+    subject: Subject,
+    options: ProfileOptions,
+    *,
+    again: bool = False,
+    progress: Progress | None = None,
+) -> list[Stored]:
+    """Loss along random directions."""
+    objective = subject.objective(samples=options.samples, seed=options.seed, bn=options.bn)
+
+    def measure() -> Result:
+        plane = random_plane(
+            objective, normalization=options.normalization, seed=options.seed, axes=1
+        )
+        return measure_profile(
+            objective,
+            plane,
+            extent=options.extent,
+            points=options.points,
+            repeats=options.repeats,
+            progress=progress,
+        )
+
+    question = asked(options, checkpoint=subject.checkpoint)
+    digest = objective.facts["data_digest"]
+    return [_answer(subject, "profile", question, digest, measure, again)]
+
+
+def surface(
+    subject: Subject,
+    options: SurfaceOptions,
+    *,
+    again: bool = False,
+    progress: Progress | None = None,
+) -> list[Stored]:
+    """Loss on a plane; for a run, with its checkpoints projected on it."""
+    objective = subject.objective(samples=options.samples, seed=options.seed, bn=options.bn)
+
+    def measure() -> Result:
+        plane = _plane(subject, options, objective)
+        path = path_on_plane(subject.run, plane, objective) if subject.run else {}
+        result = measure_surface(
+            objective,
+            plane,
+            extent=_extent(options, plane, path),
+            points=options.points,
+            progress=progress,
+        )
+        return replace(result, **path)
+
+    question = asked(options, checkpoint=subject.checkpoint)
+    digest = objective.facts["data_digest"]
+    return [_answer(subject, "surface", question, digest, measure, again)]
+
+
+def _plane(subject: Subject, options: SurfaceOptions, objective: Objective) -> Plane:
+    if options.plane == "random":
+        return random_plane(objective, normalization=options.normalization, seed=options.seed)
+    if options.plane == "hessian":
+        return hessian_plane(objective, seed=options.seed)
+    if subject.run is None:
+        raise ValueError(
+            "a trajectory plane needs a run with checkpoints, got one set of weights; "
+            "choose --plane random or hessian"
+        )
+    return trajectory_plane(subject.run)
+
+
+def _extent(
+    options: SurfaceOptions, plane: Plane, path: dict[str, Any]
+) -> float | tuple[float, float, float, float]:
+    if options.extent is not None:
+        return options.extent
+    if options.plane == "random":
+        return 1.0
+    if options.plane == "hessian":
+        # ½ λ a² = 1 nat along the sharpest direction
+        return float(np.sqrt(2 / max(abs(plane.facts["eigenvalues"][0]), 1e-12)))
+    # a square around the path, with a fifth of it as margin, so that no axis is stretched
+    low, high = path["path_position"].min(0), path["path_position"].max(0)
+    middle, half = (low + high) / 2, 0.6 * float((high - low).max())
+    return (middle[0] - half, middle[0] + half, middle[1] - half, middle[1] + half)
+
+
+def spectrum(
+    subject: Subject,
+    options: SpectrumOptions,
+    *,
+    again: bool = False,
+    progress: Progress | None = None,
+) -> list[Stored]:
+    """Eigenpairs of the Hessian and, unless `probes` is 0, its spectral density."""
+    objective = subject.objective(samples=options.samples, seed=options.seed, bn=options.bn)
+
+    def eigenpairs() -> Result:
+        found: Spectrum = find_eigenpairs(
+            objective,
+            k=options.k,
+            which=options.which,
+            tolerance=options.tolerance,
+            seed=options.seed,
+            progress=progress,
+        )
+        return replace(found, eigenvectors=None)
+
+    def density() -> Result:
+        return estimate_density(
+            objective,
+            probes=options.probes,
+            steps=options.steps,
+            seed=options.seed,
+            progress=progress,
+        )
+
+    common = asked(options, checkpoint=subject.checkpoint)
+    digest = objective.facts["data_digest"]
+    shared = {name: common[name] for name in ("checkpoint", "samples", "bn", "seed")}
+    asks = {name: common[name] for name in ("k", "which", "tolerance")}
+    answers = [_answer(subject, "spectrum", {**shared, **asks}, digest, eigenpairs, again)]
+    if options.probes:
+        asks = {name: common[name] for name in ("probes", "steps")}
+        answers.append(_answer(subject, "density", {**shared, **asks}, digest, density, again))
+    return answers
+
+
+def consistency(
+    subject: Subject,
+    options: ConsistencyOptions,
+    *,
+    again: bool = False,
+    progress: Progress | None = None,
+) -> list[Stored]:
+    """The frozen protocol for every perturbation asked for, and what training recorded."""
+    answers = []
+    common = asked(options, checkpoint=subject.checkpoint)
+    if options.protocol != "online":
+        trained = subject.run.config.get("batch_size", 128) if subject.run else 128
+        size = options.batch_size or int(trained)
+        objective = subject.objective(samples=options.samples, seed=options.seed, bn=options.bn)
+        for name in options.perturbations.split(","):
+            perturbation = _perturbation(subject, name)
+            names = ("checkpoint", "samples", "batches", "bn", "seed")
+            question = {key: common[key] for key in names}
+            question.update(protocol="frozen", perturbation=perturbation.label, batch_size=size)
+
+            def frozen(perturbation: perturbations.Perturbation = perturbation) -> Result:
+                return measure_consistency(
+                    objective,
+                    perturbation,
+                    batches=options.batches,
+                    batch_size=size,
+                    seed=options.seed,
+                    bn=options.bn,
+                    progress=progress,
+                )
+
+            digest = objective.facts["data_digest"]
+            answers.append(_answer(subject, "consistency", question, digest, frozen, again))
+    if options.protocol != "frozen":
+        answers += _online(subject, options, again)
+    return answers
+
+
+def _online(subject: Subject, options: ConsistencyOptions, again: bool) -> list[Stored]:
+    run = subject.run
+    recorded = run.displacement_steps if run is not None else np.empty(0)
+    before = recorded[recorded < subject.checkpoint]
+    if len(before) < 2:
+        if options.protocol == "online":
+            raise ValueError(
+                "the online protocol needs at least two recorded displacements before the "
+                f"checkpoint, got {len(before)}; take --protocol frozen, which draws its own"
+            )
+        return []
+    window = before[-options.window :]
+    start, stop = int(window[0]), int(window[-1]) + 1
+    question = {"protocol": "online", "start": start, "stop": stop, "seed": options.seed}
+
+    def measure() -> Result:
+        return online_consistency(run, start=start, stop=stop, seed=options.seed)
+
+    return [_answer(subject, "consistency", question, "recorded", measure, again)]
+
+
+def _perturbation(subject: Subject, name: str) -> perturbations.Perturbation:
+    known = {"sam": perturbations.sam, "aace": perturbations.aace}
+    if name not in known:
+        raise ValueError(f"perturbations must be some of {', '.join(known)}, got {name!r}")
+    settings = subject.run.config if subject.run else {}
+    if str(settings.get("method", "")).endswith(name) and settings.get("rho"):
+        return known[name](rho=float(settings["rho"]))
+    return known[name]()
+
+
+def trajectory(
+    subject: Subject,
+    options: TrajectoryOptions,
+    *,
+    again: bool = False,
+    progress: Progress | None = None,
+) -> list[Stored]:
+    """The run's checkpoints on the plane of their first two principal components."""
+    run = subject.run
+    if run is None:
+        raise ValueError("a trajectory needs a run with checkpoints, got one set of weights")
+    objective = subject.objective(samples=options.samples, seed=options.seed, bn=options.bn)
+
+    def measure() -> Result:
+        return measure_trajectory(run, objective, progress=progress)
+
+    digest = objective.facts["data_digest"]
+    return [_answer(subject, "trajectory", asked(options), digest, measure, again)]
+
+
+ANALYSES: dict[str, Callable[..., list[Stored]]] = {
+    "profile": profile,
+    "surface": surface,
+    "spectrum": spectrum,
+    "consistency": consistency,
+    "trajectory": trajectory,
+}
+assert set(ANALYSES) == set(OPTIONS)
