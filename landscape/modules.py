@@ -1,7 +1,10 @@
 """What is read off a model: the layout of theta, theta, buffers, a copy to measure on."""
 
 import copy
+from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
@@ -59,6 +62,56 @@ def flatten(model: nn.Module) -> Tensor:
 def buffers_of(model: nn.Module) -> dict[str, Tensor]:
     """Copy all buffers, e.g. BatchNorm's running statistics, to the CPU, by name."""
     return {name: buffer.detach().cpu().clone() for name, buffer in model.named_buffers()}
+
+
+def load_theta(
+    model: nn.Module, theta: Tensor | np.ndarray, buffers: Mapping[str, Any] | None = None
+) -> nn.Module:
+    """A copy of the model with parameters theta [param] and, where given, all its buffers.
+
+    Raises:
+        ValueError: If theta or the buffers are not those of such a model.
+    """
+    layout = layout_of(model)
+    if tuple(theta.shape) != (layout.size,):
+        raise ValueError(
+            f"theta must have the layout of {type(model).__name__}, ({layout.size},), "
+            f"got shape {tuple(theta.shape)}"
+        )
+    own = copy.deepcopy(model)
+    vector = torch.tensor(theta) if isinstance(theta, np.ndarray) else theta.detach()
+    with torch.no_grad():
+        for entry in layout:
+            parameter = own.get_parameter(entry.name)
+            parameter.copy_(vector[entry.slice].view(entry.shape))
+        for name, value in fit_buffers(own, buffers or {}).items():
+            own.get_buffer(name).copy_(value)
+    return own
+
+
+def fit_buffers(model: nn.Module, buffers: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Copy buffers to the types and devices of the model's own; none stay none.
+
+    Raises:
+        ValueError: If there are some, and names or shapes are not the model's.
+    """
+    own = dict(model.named_buffers())
+    if buffers and own.keys() != buffers.keys():
+        wrong = sorted(own.keys() ^ buffers.keys())
+        raise ValueError(
+            f"buffers must be those of {type(model).__name__}, got a difference in "
+            f"{', '.join(wrong[:4])}; are they from another model?"
+        )
+    fitted = {}
+    for name, value in buffers.items():
+        tensor = value if isinstance(value, Tensor) else torch.tensor(value)
+        if tensor.shape != own[name].shape:
+            raise ValueError(
+                f"buffer {name!r} must have shape {tuple(own[name].shape)}, "
+                f"got {tuple(tensor.shape)}; is it from another model?"
+            )
+        fitted[name] = tensor.detach().to(own[name], copy=True)
+    return fitted
 
 
 def private_copy(

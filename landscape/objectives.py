@@ -16,11 +16,27 @@ from torch.nn.modules.dropout import _DropoutNd
 from landscape import guards
 from landscape.batches import PARTITION_SEED, Batch, read_batches
 from landscape.layouts import Layout
-from landscape.modules import batch_norms, buffers_of, flatten, layout_of, private_copy
+from landscape.modules import (
+    batch_norms,
+    buffers_of,
+    fit_buffers,
+    flatten,
+    layout_of,
+    load_theta,
+    private_copy,
+)
 
 BN_POLICIES = ("frozen", "recomputed", "batch")
 
-__all__ = ["BN_POLICIES", "Evaluation", "Objective", "buffers_of", "flatten", "layout_of"]
+__all__ = [
+    "BN_POLICIES",
+    "Evaluation",
+    "Objective",
+    "buffers_of",
+    "flatten",
+    "layout_of",
+    "load_theta",
+]
 
 
 @dataclass(frozen=True)
@@ -119,7 +135,7 @@ class Objective:
         Raises:
             ValueError: If theta or the buffers do not fit the model.
         """
-        values = self._parameters(self._as_theta(theta)) | self._as_buffers(buffers)
+        values = self._parameters(self._as_theta(theta)) | fit_buffers(self.model, buffers or {})
         if self._policy == "recomputed":
             values |= self._recompute_statistics(values)
         losses, correct, predicted = [], [], 0
@@ -200,28 +216,6 @@ class Objective:
                 f"got shape {tuple(vector.shape)}"
             )
         return vector.detach().to(self.theta)
-
-    def _as_buffers(self, buffers: Mapping[str, Any] | None) -> dict[str, Tensor]:
-        if buffers is None:
-            return {}
-        own = dict(self.model.named_buffers())
-        if own.keys() != buffers.keys():
-            wrong = sorted(own.keys() ^ buffers.keys())
-            raise ValueError(
-                f"buffers must be those of {type(self.model).__name__}, got a difference in "
-                f"{', '.join(wrong[:4])}; are they from another model?"
-            )
-        given = {
-            name: torch.tensor(value) if not isinstance(value, Tensor) else value.clone()
-            for name, value in buffers.items()
-        }
-        for name, value in given.items():
-            if value.shape != own[name].shape:
-                raise ValueError(
-                    f"buffer {name!r} must have shape {tuple(own[name].shape)}, "
-                    f"got {tuple(value.shape)}"
-                )
-        return {name: value.to(own[name]) for name, value in given.items()}
 
     def _recompute_statistics(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """BatchNorm's buffers at these parameters: size-weighted mean over all batches."""
