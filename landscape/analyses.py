@@ -4,21 +4,22 @@ The same question is answered once: a result is named by its kind, all options t
 answer, the run, the checkpoint and a digest of the data, and is found again under that name.
 """
 
-import platform
+import copy
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
 
-from landscape import __version__, perturbations
+from landscape import perturbations
 from landscape.consistency import measure_consistency, online_consistency
-from landscape.objectives import Objective, layout_of, load_theta
+from landscape.modules import layout_of
+from landscape.objectives import Objective
 from landscape.options import (
     OPTIONS,
     ConsistencyOptions,
@@ -30,6 +31,7 @@ from landscape.options import (
 )
 from landscape.planes import Plane, hessian_plane, random_plane, trajectory_plane
 from landscape.problems import Problem
+from landscape.provenance import describe_environment
 from landscape.results import Result, Spectrum, load_result, result_key, save_result
 from landscape.runs import Run, RunFileError
 from landscape.spectra import estimate_density, find_eigenpairs
@@ -112,7 +114,13 @@ def _at_checkpoint(run: Run, problem: Problem, step: int) -> torch.nn.Module:
             "problem that the run was trained on"
         )
     checkpoint = run.checkpoint(step)
-    return load_theta(problem.model, checkpoint.theta, checkpoint.buffers)
+    model = copy.deepcopy(problem.model)
+    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    values = {e.name: checkpoint.theta[e.slice].reshape(e.shape) for e in layout}
+    with torch.no_grad():
+        for name, value in (values | checkpoint.buffers).items():
+            tensors[name].copy_(torch.as_tensor(value))
+    return model
 
 
 def select_samples(data: Any, *, samples: int, seed: int) -> Any:
@@ -145,32 +153,25 @@ def select_samples(data: Any, *, samples: int, seed: int) -> Any:
     return inputs[chosen.to(inputs.device)], targets[chosen.to(targets.device)]
 
 
-def _provenance(seconds: float) -> dict[str, Any]:
-    return {
-        "created": utc_now(),
-        "seconds": round(seconds, 3),
-        "landscape": __version__,
-        "torch": str(torch.__version__),
-        "numpy": np.__version__,
-        "h5py": h5py.__version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-    }
+def _weights_digest(model: torch.nn.Module) -> str:
+    total = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        total.update(name.encode())
+        total.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
+    return total.hexdigest()
 
 
 def _answer(
     subject: Subject,
     kind: str,
     question: dict[str, Any],
-    data_digest: str,
+    objective: Objective | None,
     measure: Callable[[], Result],
     again: bool,
 ) -> Stored:
-    run = subject.run.id if subject.run else "own"
-    key = result_key(
-        kind, question, run=run, checkpoint=subject.checkpoint, data_digest=data_digest
-    )
+    run = subject.run.id if subject.run else _weights_digest(subject.problem.model)
+    digest = objective.facts["data_digest"] if objective else "recorded"
+    key = result_key(kind, question, run=run, checkpoint=subject.checkpoint, data_digest=digest)
     path = subject.folder / f"{kind}-{key}.h5"
     if path.exists() and not again:
         return Stored(path=path, result=load_result(path), found=True)
@@ -180,7 +181,11 @@ def _answer(
         result,
         options=question,
         facts={**result.facts, **subject.facts(kind)},
-        provenance=_provenance(time.monotonic() - start),
+        provenance={
+            **describe_environment(objective.theta.device if objective else None),
+            "created": utc_now(),
+            "seconds": round(time.monotonic() - start, 3),
+        },
     )
     save_result(result, path, replace=again)
     return Stored(path=path, result=result, found=False)
@@ -210,8 +215,7 @@ def profile(
         )
 
     question = asked(options, checkpoint=subject.checkpoint)
-    digest = objective.facts["data_digest"]
-    return [_answer(subject, "profile", question, digest, measure, again)]
+    return [_answer(subject, "profile", question, objective, measure, again)]
 
 
 def surface(
@@ -237,8 +241,7 @@ def surface(
         return replace(result, **path)
 
     question = asked(options, checkpoint=subject.checkpoint)
-    digest = objective.facts["data_digest"]
-    return [_answer(subject, "surface", question, digest, measure, again)]
+    return [_answer(subject, "surface", question, objective, measure, again)]
 
 
 def _plane(subject: Subject, options: SurfaceOptions, objective: Objective) -> Plane:
@@ -301,13 +304,12 @@ def spectrum(
         )
 
     common = asked(options, checkpoint=subject.checkpoint)
-    digest = objective.facts["data_digest"]
     shared = {name: common[name] for name in ("checkpoint", "samples", "bn", "seed")}
     asks = {name: common[name] for name in ("k", "which", "tolerance")}
-    answers = [_answer(subject, "spectrum", {**shared, **asks}, digest, eigenpairs, again)]
+    answers = [_answer(subject, "spectrum", {**shared, **asks}, objective, eigenpairs, again)]
     if options.probes:
         asks = {name: common[name] for name in ("probes", "steps")}
-        answers.append(_answer(subject, "density", {**shared, **asks}, digest, density, again))
+        answers.append(_answer(subject, "density", {**shared, **asks}, objective, density, again))
     return answers
 
 
@@ -342,8 +344,7 @@ def consistency(
                     progress=progress,
                 )
 
-            digest = objective.facts["data_digest"]
-            answers.append(_answer(subject, "consistency", question, digest, frozen, again))
+            answers.append(_answer(subject, "consistency", question, objective, frozen, again))
     if options.protocol != "frozen":
         answers += _online(subject, options, again)
     return answers
@@ -367,7 +368,7 @@ def _online(subject: Subject, options: ConsistencyOptions, again: bool) -> list[
     def measure() -> Result:
         return online_consistency(run, start=start, stop=stop, seed=options.seed)
 
-    return [_answer(subject, "consistency", question, "recorded", measure, again)]
+    return [_answer(subject, "consistency", question, None, measure, again)]
 
 
 def _perturbation(subject: Subject, name: str) -> perturbations.Perturbation:
@@ -396,8 +397,7 @@ def trajectory(
     def measure() -> Result:
         return measure_trajectory(run, objective, progress=progress)
 
-    digest = objective.facts["data_digest"]
-    return [_answer(subject, "trajectory", asked(options), digest, measure, again)]
+    return [_answer(subject, "trajectory", asked(options), objective, measure, again)]
 
 
 ANALYSES: dict[str, Callable[..., list[Stored]]] = {
