@@ -22,7 +22,7 @@ def describe_environment(device: torch.device | str | None = None) -> dict[str, 
     return {
         "versions": {
             "python": platform.python_version(),
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
             "numpy": np.__version__,
             "h5py": h5py.__version__,
             "landscape": landscape.__version__,

@@ -306,7 +306,9 @@ def _cosine(product: float, left: float, right: float) -> float:
 
 
 def _number(value: float | Tensor | None) -> float:
-    return math.nan if value is None else float(value)
+    if value is None:
+        return math.nan
+    return float(value.detach()) if isinstance(value, Tensor) else float(value)
 
 
 def _reason(error: BaseException) -> str:

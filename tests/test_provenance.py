@@ -1,0 +1,39 @@
+import os
+import subprocess
+import sys
+
+import torch
+
+from landscape.provenance import describe_environment
+
+
+def git(*arguments):
+    names = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b.c"}
+    names |= {key.replace("AUTHOR", "COMMITTER"): value for key, value in names.items()}
+    subprocess.run(["git", *arguments], check=True, capture_output=True, env=os.environ | names)
+
+
+def test_the_environment_names_versions_device_threads_and_command():
+    found = describe_environment()
+    assert found["versions"]["torch"] == torch.__version__
+    assert found["device"] == "cpu"
+    assert found["threads"] == torch.get_num_threads()
+    assert found["command"] == sys.argv
+    assert found["time"].endswith("Z")
+
+
+def test_the_commit_of_the_current_folder_is_named_and_changes_make_it_dirty(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert describe_environment()["git"] is None
+    git("init")
+    (tmp_path / "a.txt").write_text("one")
+    git("add", "a.txt")
+    git("commit", "-m", "first")
+    clean = describe_environment()["git"]
+    assert len(clean["commit"]) == 40
+    assert clean["dirty"] is False
+    (tmp_path / "untracked.txt").write_text("not part of the code")
+    assert describe_environment()["git"] == clean
+    (tmp_path / "a.txt").write_text("two")
+    assert describe_environment()["git"] == {"commit": clean["commit"], "dirty": True}
