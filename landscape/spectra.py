@@ -228,13 +228,12 @@ class _Found:
         values, residuals, inner = known.ritz()
         belongs, leaders = self._belonging(values)
         good = (residuals <= _MARGIN * self._slack(values)) | known.exhausted
-        vectors = torch.from_numpy(inner).to(known.basis).T
         lock, rest = belongs & good, belongs & ~good
         enough = len(self.values) >= self.k
         self.scale = max(self.scale, float(np.abs(values).max()))
         self.values = np.concatenate([self.values, values[lock]])
-        self.vectors = torch.cat([self.vectors, _unit(vectors[lock] @ known.basis)])
-        self.rest_values, self.rest_vectors = values[rest], _unit(vectors[rest] @ known.basis)
+        self.vectors = torch.cat([self.vectors, _ritz_vectors(known, inner[:, lock])])
+        self.rest_values, self.rest_vectors = values[rest], _ritz_vectors(known, inner[:, rest])
         everything = len(self.values) == self.vectors.shape[1]
         self.complete = everything or (enough and not belongs.any() and bool(good[leaders].all()))
 
@@ -244,7 +243,7 @@ class _Found:
         chosen = np.zeros(len(values), bool)
         for key, count in _ends(self.which, self.k):
             chosen[np.argsort(-key(values), kind="stable")[:count]] = True
-        return torch.cat([self.vectors, self.rest_vectors])[chosen]
+        return torch.cat([self.vectors, self.rest_vectors])[torch.from_numpy(chosen)]
 
     def _slack(self, values: np.ndarray) -> float:
         return self.tolerance * max(self.scale, float(np.abs(values).max()))
@@ -294,7 +293,9 @@ def _products_of_rows(left: Tensor, right: Tensor) -> np.ndarray:
     return torch.stack(sums).cpu().numpy()
 
 
-def _unit(vectors: Tensor) -> Tensor:
+def _ritz_vectors(known: Tridiagonalization, inner: np.ndarray) -> Tensor:
+    """Return unit vectors `[i, param]` from their components in the basis, `inner [step, i]`."""
+    vectors = torch.from_numpy(inner.T.copy()).to(known.basis) @ known.basis
     lengths = torch.linalg.vector_norm(vectors, dim=1, keepdim=True, dtype=torch.float64)
     return vectors / lengths.to(vectors)
 

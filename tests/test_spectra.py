@@ -1,0 +1,436 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse.linalg import LinearOperator, eigsh
+from torch import nn
+from torch.func import functional_call
+
+from landscape import Objective, estimate_density, find_eigenpairs
+from landscape.lanczos import lanczos
+
+
+class Quadratic(nn.Module):
+    """½ θᵀ A θ, the same for every sample."""
+
+    def __init__(self, matrix):
+        super().__init__()
+        self.register_buffer("matrix", torch.as_tensor(matrix, dtype=torch.float64))
+        self.theta = nn.Parameter(torch.zeros(len(matrix), dtype=torch.float64))
+
+    def forward(self, inputs):
+        return (0.5 * self.theta @ self.matrix @ self.theta).expand(len(inputs))
+
+
+class Tied(nn.Module):
+    """An autoencoder whose decoder is the encoder's transpose, twice registered."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Linear(5, 3, bias=False)
+        self.decoder = nn.Linear(5, 3, bias=False)
+        self.decoder.weight = self.encoder.weight
+
+    def forward(self, inputs):
+        return torch.tanh(self.encoder(inputs)) @ self.decoder.weight
+
+
+def quadratic(matrix):
+    return Objective(Quadratic(matrix), mean, (torch.zeros(2, 1), torch.zeros(2)))
+
+
+def mean(output, targets):
+    return output.mean()
+
+
+def symmetric(size, seed=0):
+    matrix = np.random.default_rng(seed).standard_normal((size, size))
+    return (matrix + matrix.T) / 2
+
+
+def mlp():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+    return model, nn.CrossEntropyLoss(), classes(33, (4,), 3)
+
+
+def conv_batchnorm():
+    torch.manual_seed(1)
+    model = nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Softplus(), nn.Flatten(), nn.Linear(27, 3)
+    ).double()
+    data = classes(33, (1, 5, 5), 3)
+    model(data[0])  # moves the running statistics
+    return model.eval(), nn.CrossEntropyLoss(), data
+
+
+def tied():
+    torch.manual_seed(2)
+    inputs = torch.randn(33, 5, dtype=torch.float64)
+    return Tied().double(), nn.MSELoss(), (inputs, inputs)
+
+
+def classes(samples, shape, classes):
+    generator = torch.Generator().manual_seed(samples)
+    inputs = torch.randn(samples, *shape, generator=generator, dtype=torch.float64)
+    return inputs, torch.randint(classes, (samples,), generator=generator)
+
+
+def dense_hessian(model, loss_fn, data):
+    """The Hessian row by row, without any code of the toolkit."""
+    named = dict(model.named_parameters())
+    sizes = [p.numel() for p in named.values()]
+
+    def loss(theta):
+        parts = theta.split(sizes)
+        shaped = {n: q.view(p.shape) for (n, p), q in zip(named.items(), parts, strict=True)}
+        return loss_fn(functional_call(model, shaped, (data[0],)), data[1])
+
+    theta = torch.cat([p.detach().flatten() for p in named.values()])
+    return torch.autograd.functional.hessian(loss, theta).numpy()
+
+
+def expected_order(values, which, k):
+    if which == "LM":
+        return values[np.argsort(-np.abs(values))][:k]
+    ascending = np.sort(values)
+    if which == "BE":
+        low = ascending[: k // 2]
+        return np.concatenate([ascending[::-1][: k - len(low)], low[::-1]])
+    return ascending[:k] if which == "SA" else ascending[::-1][:k]
+
+
+@pytest.mark.parametrize("net", [mlp, conv_batchnorm, tied])
+@pytest.mark.parametrize("which", ["LM", "LA", "SA", "BE"])
+def test_eigenpairs_of_a_net_are_those_of_its_dense_hessian(net, which):
+    model, loss_fn, data = net()
+    dense = dense_hessian(model, loss_fn, data)
+    objective = Objective(model, loss_fn, data)
+    spectrum = find_eigenpairs(objective, k=5, which=which, tolerance=1e-6, seed=0)
+    values = np.linalg.eigvalsh(dense)
+    scale = np.abs(values).max()
+    assert spectrum.converged
+    np.testing.assert_allclose(
+        spectrum.eigenvalues, expected_order(values, which, 5), rtol=0, atol=1e-8 * scale
+    )
+    assert spectrum.facts["largest_magnitude"] == pytest.approx(scale, rel=1e-8)
+    assert spectrum.facts["operator"] == "Hessian of the mean loss"
+    assert spectrum.facts["data_digest"] == objective.facts["data_digest"]
+
+
+def test_residuals_are_those_of_the_returned_vectors():
+    model, loss_fn, data = mlp()
+    dense = dense_hessian(model, loss_fn, data)
+    spectrum = find_eigenpairs(Objective(model, loss_fn, data), k=4, tolerance=1e-2, seed=0)
+    vectors = spectrum.eigenvectors.astype(float)  # stored as float32
+    true = np.linalg.norm(vectors @ dense - spectrum.eigenvalues[:, None] * vectors, axis=1)
+    np.testing.assert_allclose(spectrum.residuals, true, atol=1e-6)
+    assert (spectrum.residuals > 1e-5).any()
+    np.testing.assert_allclose(vectors @ vectors.T, np.eye(4), atol=1e-6)
+
+
+def test_largest_component_of_an_eigenvector_is_positive():
+    for seed in range(4):
+        vectors = find_eigenpairs(quadratic(symmetric(9)), k=9, seed=seed).eigenvectors
+        assert (vectors[np.arange(9), np.abs(vectors).argmax(1)] > 0).all()
+
+
+def test_multiple_eigenvalue_of_softmax_regression_comes_back_with_its_multiplicity():
+    features, labels = classes(50, (6,), 5)
+    model = nn.Linear(6, 5, bias=False).double()
+    nn.init.zeros_(model.weight)
+    objective = Objective(model, nn.CrossEntropyLoss(), (features, labels))
+    covariance = np.linalg.eigvalsh(features.numpy().T @ features.numpy() / 50)
+    spectrum = find_eigenpairs(objective, k=4, tolerance=1e-6, seed=0)
+    np.testing.assert_allclose(spectrum.eigenvalues, covariance[-1] / 5, rtol=1e-9)
+    everything = find_eigenpairs(objective, k=30, which="LA", tolerance=1e-6, seed=0)
+    expected = np.sort(np.concatenate([np.repeat(covariance / 5, 4), np.zeros(6)]))[::-1]
+    np.testing.assert_allclose(everything.eigenvalues, expected, atol=1e-9)
+    assert everything.converged
+
+
+def test_multiplicity_is_found_where_a_random_start_hardly_sees_it():
+    diagonal = torch.rand(200_000, generator=torch.Generator().manual_seed(0)) * 1e-4
+    diagonal[:3] = 1.0
+
+    class Operator:
+        theta, facts, layout = torch.zeros(len(diagonal)), {}, ()
+
+        def hessian_vector(self, v):
+            return diagonal * v
+
+    spectrum = find_eigenpairs(Operator(), k=3, tolerance=1e-3, seed=0)
+    np.testing.assert_allclose(spectrum.eigenvalues, 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, -2.0])
+def test_multiple_of_the_identity_has_one_eigenvalue_as_often_as_there_are_parameters(value):
+    spectrum = find_eigenpairs(quadratic(value * np.eye(7)), k=7, seed=0)
+    np.testing.assert_allclose(spectrum.eigenvalues, value, atol=1e-15)
+    assert spectrum.converged
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 13])
+@pytest.mark.parametrize("which", ["LM", "LA", "SA", "BE"])
+def test_all_eigenvalues_of_a_small_matrix_come_in_the_order_asked_for(size, which):
+    matrix = symmetric(size, seed=size)
+    spectrum = find_eigenpairs(quadratic(matrix), k=size, which=which, tolerance=1e-9, seed=0)
+    expected = expected_order(np.linalg.eigvalsh(matrix), which, size)
+    np.testing.assert_allclose(spectrum.eigenvalues, expected, atol=1e-11)
+
+
+def test_close_eigenvalues_of_opposite_sign_keep_their_signs():
+    values = np.concatenate([[5, 4, -3, 2], [-0.643, 0.642], np.linspace(-0.5, 0.5, 94)])
+    rotation = np.linalg.qr(symmetric(100))[0]
+    objective = quadratic(rotation.T * values @ rotation)
+    spectrum = find_eigenpairs(objective, k=6, which="LM", tolerance=1e-4, seed=0)
+    assert spectrum.converged
+    np.testing.assert_allclose(spectrum.eigenvalues, [5, 4, -3, 2, -0.643, 0.642], atol=1e-4)
+    ends = find_eigenpairs(objective, k=5, which="BE", tolerance=1e-4, seed=0)
+    np.testing.assert_allclose(ends.eigenvalues, [5, 4, 2, -0.643, -3], atol=1e-4)
+
+
+def test_eigenvalues_agree_with_arpack():
+    matrix = symmetric(300)
+    spectrum = find_eigenpairs(quadratic(matrix), k=8, which="LA", tolerance=1e-8, seed=0)
+    operator = LinearOperator((300, 300), matvec=lambda v: matrix @ v)
+    reference = eigsh(operator, 8, which="LA", return_eigenvectors=False, tol=1e-12)
+    np.testing.assert_allclose(spectrum.eigenvalues, np.sort(reference)[::-1], rtol=1e-10)
+
+
+def test_a_ragged_split_of_the_data_changes_nothing():
+    model, loss_fn, (inputs, targets) = mlp()
+    whole = find_eigenpairs(
+        Objective(model, loss_fn, (inputs, targets)), k=3, tolerance=1e-7, seed=0
+    )
+    batches = [(inputs[:32], targets[:32]), (inputs[32:], targets[32:])]
+    split = find_eigenpairs(Objective(model, loss_fn, batches), k=3, tolerance=1e-7, seed=0)
+    np.testing.assert_allclose(split.eigenvalues, whole.eigenvalues, rtol=1e-12)
+
+
+def test_an_unused_parameter_adds_eigenvalue_zero():
+    class WithUnused(nn.Module):
+        def __init__(self, used):
+            super().__init__()
+            self.used, self.unused = used, nn.Linear(2, 1).double()
+
+        def forward(self, inputs):
+            return self.used(inputs)
+
+    model, loss_fn, data = mlp()
+    values = np.linalg.eigvalsh(dense_hessian(model, loss_fn, data))
+    objective = Objective(WithUnused(model), loss_fn, data)
+    spectrum = find_eigenpairs(objective, k=46, which="LA", tolerance=1e-9, seed=0)
+    expected = np.sort(np.concatenate([values, np.zeros(3)]))[::-1]
+    np.testing.assert_allclose(spectrum.eigenvalues, expected, atol=1e-10)
+
+
+@pytest.mark.parametrize(("factors", "top"), [((1, 1, 1, 1), 4.0), ((2, 0.5, 4, 0.25), 20.3125)])
+def test_deep_scalar_net_has_one_eigenvalue_the_sum_of_inverse_squares(factors, top):
+    class Product(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.factors = nn.Parameter(torch.tensor(factors, dtype=torch.float64))
+
+        def forward(self, inputs):
+            return inputs * self.factors.prod()
+
+    one = torch.ones(3, 1, dtype=torch.float64)
+    objective = Objective(Product(), lambda o, t: (o - t).square().mean() / 2, (one, one))
+    spectrum = find_eigenpairs(objective, k=4, tolerance=1e-9, seed=0)
+    np.testing.assert_allclose(spectrum.eigenvalues, [top, 0, 0, 0], atol=1e-12)
+
+
+def test_linear_regression_has_marchenko_pastur_edges():
+    features = np.random.default_rng(0).standard_normal((800, 200))
+    model = nn.Linear(200, 1, bias=False).double()
+    objective = Objective(model, nn.MSELoss(), (features, np.zeros((800, 1))), batch_size=300)
+    spectrum = find_eigenpairs(objective, k=2, which="BE", tolerance=1e-5, seed=0)
+    exact = 2 * np.linalg.eigvalsh(features.T @ features / 800)[[-1, 0]]
+    np.testing.assert_allclose(spectrum.eigenvalues, exact, rtol=1e-8)
+    np.testing.assert_allclose(spectrum.eigenvalues, [4.5, 0.5], atol=0.2)
+
+
+def test_too_few_products_are_said_to_be_too_few():
+    objective = quadratic(symmetric(80))
+    spectrum = find_eigenpairs(objective, k=6, tolerance=1e-6, seed=0, max_matvecs=14)
+    assert not spectrum.converged
+    assert not spectrum.facts["complete"]
+    assert spectrum.matvecs == 14
+    assert (spectrum.residuals > 1e-6 * spectrum.facts["largest_magnitude"]).any()
+    assert np.isfinite(spectrum.eigenvalues).all()
+
+
+def test_pairs_whose_multiplicity_could_not_be_checked_are_not_called_converged():
+    full = find_eigenpairs(quadratic(symmetric(80)), k=2, tolerance=1e-3, seed=0)
+    cut = find_eigenpairs(
+        quadratic(symmetric(80)), k=2, tolerance=1e-3, seed=0, max_matvecs=full.matvecs - 3
+    )
+    assert (cut.residuals <= 1e-3 * cut.facts["largest_magnitude"]).all()
+    assert (full.converged, cut.converged) == (True, False)
+
+
+def test_a_tolerance_below_the_precision_is_said_to_be_missed():
+    model, loss_fn, (inputs, targets) = mlp()
+    objective = Objective(model, loss_fn, (inputs, targets), dtype=torch.float32)
+    assert not find_eigenpairs(objective, k=3, tolerance=1e-12, seed=0).converged
+
+
+def test_same_seed_gives_same_bits():
+    model, loss_fn, data = mlp()
+    objective = Objective(model, loss_fn, data)
+    first, again, other = (find_eigenpairs(objective, k=3, seed=seed) for seed in (0, 0, 1))
+    assert first.digest == again.digest
+    assert first.digest != other.digest
+    first, again = (estimate_density(objective, probes=2, steps=5, seed=0) for _ in range(2))
+    assert first.digest == again.digest
+
+
+def test_model_and_random_state_are_untouched():
+    model, loss_fn, data = conv_batchnorm()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    objective = Objective(model, loss_fn, data)
+    find_eigenpairs(objective, k=1, seed=0)
+    estimate_density(objective, probes=1, steps=3, seed=0)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"k": 0}, "k must lie between 1 and the number of parameters, 5, got 0"),
+        ({"k": 6}, "between 1 and the number of parameters, 5, got 6"),
+        ({"k": 1, "which": "SM"}, "which must be one of LM, LA, SA, BE, got 'SM'"),
+        ({"k": 1, "tolerance": 0.0}, "tolerance must be above 0"),
+        ({"k": 2, "max_matvecs": 3}, "max_matvecs must be at least 2 k = 4"),
+    ],
+)
+def test_impossible_requests_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        find_eigenpairs(quadratic(np.eye(5)), seed=0, **options)
+
+
+@pytest.mark.parametrize(("probes", "steps"), [(0, 3), (3, 0)])
+def test_density_needs_probes_and_steps(probes, steps):
+    with pytest.raises(ValueError, match="must be at least 1, got 0"):
+        estimate_density(quadratic(np.eye(5)), probes=probes, steps=steps, seed=0)
+
+
+def test_a_product_that_is_not_finite_is_refused_and_placed():
+    matrix = np.diag([1.0, 2.0, np.nan, 4.0])
+    objective = quadratic(np.eye(4))
+    objective.model.matrix.copy_(torch.tensor(matrix))
+    with pytest.raises(ValueError, match=r"of 4 entries of product 1, first in 'theta'"):
+        find_eigenpairs(objective, k=1, seed=0)
+    with pytest.raises(ValueError, match="product 1, first in 'theta'"):
+        estimate_density(objective, probes=1, steps=2, seed=0)
+
+
+def test_progress_counts_products_up_to_the_end():
+    seen = []
+    objective = quadratic(symmetric(20))
+    spectrum = find_eigenpairs(objective, k=2, seed=0, progress=lambda *pair: seen.append(pair))
+    assert [done for done, _ in seen[:-1]] == list(range(1, spectrum.matvecs + 1))
+    assert seen[-1] == (spectrum.matvecs, spectrum.matvecs)
+    seen.clear()
+    estimate_density(objective, probes=3, steps=4, seed=0, progress=lambda *pair: seen.append(pair))
+    assert seen[-1] == (12, 12)
+
+
+def test_lanczos_satisfies_its_relation_and_stays_orthonormal_for_ever():
+    matrix = torch.tensor(np.diag(np.geomspace(1e-8, 1, 120)))
+    start = torch.ones(120, dtype=torch.float64)
+    known = lanczos(lambda v: matrix @ v, start, 60)
+    basis = known.basis.numpy()
+    np.testing.assert_allclose(basis @ basis.T, np.eye(60), atol=1e-13)
+    inner = known.beta[:-1]
+    tridiagonal = np.diag(known.alpha) + np.diag(inner, 1) + np.diag(inner, -1)
+    np.testing.assert_allclose(basis @ matrix.numpy() @ basis.T, tridiagonal, atol=1e-13)
+    values, bounds, vectors = known.ritz()
+    ritz = vectors.T @ basis
+    true = np.linalg.norm(ritz @ matrix.numpy() - values[:, None] * ritz, axis=1)
+    np.testing.assert_allclose(bounds, true, atol=1e-13)
+
+
+def test_lanczos_stays_orthogonal_to_locked_vectors():
+    matrix = torch.tensor(symmetric(30))
+    locked = torch.linalg.eigh(matrix).eigenvectors.T[-3:]
+    start = torch.ones(30, dtype=torch.float64)
+    known = lanczos(lambda v: matrix @ v, start, 100, locked=locked)
+    assert known.exhausted
+    assert len(known.alpha) == 27
+    assert float((known.basis @ locked.T).abs().max()) < 1e-12
+    values = torch.linalg.eigvalsh(matrix).numpy()
+    np.testing.assert_allclose(known.ritz()[0], values[:-3], atol=1e-12)
+
+
+def test_each_probe_of_a_density_has_weight_one():
+    model, loss_fn, data = mlp()
+    density = estimate_density(Objective(model, loss_fn, data), probes=4, steps=10, seed=0)
+    assert density.nodes.shape == density.weights.shape == (4, 10)
+    np.testing.assert_allclose(density.weights.sum(1), 1, rtol=1e-13)
+    assert (density.weights >= 0).all()
+    assert density.size == 43
+    assert density.matvecs == 40
+
+
+def test_quadrature_is_exact_to_degree_2m_minus_1_and_no_further():
+    values = np.linspace(-1, 2, 50)
+    density = estimate_density(quadratic(np.diag(values)), probes=2, steps=4, seed=0)
+    for degree in range(9):
+        moment = (density.weights * density.nodes**degree).sum(1)
+        error = np.abs(moment - np.mean(values**degree)).max()  # a sign squared is 1
+        assert (error < 1e-13) if degree < 8 else (error > 1e-3)
+
+
+def test_density_is_exact_with_as_many_steps_as_there_are_distinct_eigenvalues():
+    values = np.repeat([-1.0, 0.5, 4.0], [2, 5, 13])
+    density = estimate_density(quadratic(np.diag(values)), probes=2, steps=6, seed=0)
+    assert np.isnan(density.nodes[:, 3:]).all()
+    assert np.isnan(density.weights[:, 3:]).all()
+    np.testing.assert_allclose(density.nodes[:, :3], [[-1, 0.5, 4]] * 2, atol=1e-12)
+    np.testing.assert_allclose(density.weights[:, :3], [[0.1, 0.25, 0.65]] * 2, atol=1e-12)
+    assert density.facts["trace"] == pytest.approx(values.sum())
+    assert density.facts["trace_error"] == pytest.approx(0, abs=1e-12)
+
+
+def test_trace_is_unbiased_and_its_error_is_that_of_hutchinson():
+    matrix = symmetric(30)
+    density = estimate_density(quadratic(matrix), probes=400, steps=1, seed=0)
+    exact = 2 * ((matrix**2).sum() - (np.diag(matrix) ** 2).sum())
+    error = density.facts["trace_error"]
+    assert error == pytest.approx(math.sqrt(exact / 400), rel=0.15)
+    assert abs(density.facts["trace"] - np.trace(matrix)) < 3 * error
+
+
+def test_trace_of_one_probe_has_no_error():
+    density = estimate_density(quadratic(symmetric(5)), probes=1, steps=2, seed=0)
+    assert math.isnan(density.facts["trace_error"])
+
+
+def test_gaussian_matrix_has_a_semicircle():
+    matrix = np.random.default_rng(0).standard_normal((400, 400))
+    objective = quadratic((matrix + matrix.T) / math.sqrt(800))
+    density = estimate_density(objective, probes=3, steps=60, seed=0)
+    assert np.nanmin(density.nodes) == pytest.approx(-2, abs=0.05)
+    assert np.nanmax(density.nodes) == pytest.approx(2, abs=0.05)
+    moments = [(density.weights * density.nodes**p).sum(1).mean() for p in (2, 4)]
+    np.testing.assert_allclose(moments, [1, 2], rtol=0.05)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_width_follows_the_spacing_of_nodes_in_any_unit(unit):
+    matrix = np.random.default_rng(0).standard_normal((300, 300)) / math.sqrt(600)
+    bulk = matrix + matrix.T
+    bulk[0, 0] += 100  # an outlier must not widen the bulk
+    density = estimate_density(quadratic(unit * bulk), probes=2, steps=40, seed=0)
+    inside = np.sort(density.nodes[np.abs(density.nodes) < 1.5 * unit].reshape(-1))
+    spacing = 2 * (inside[-1] - inside[0]) / len(inside)  # two probes lie over each other
+    assert density.sigma == pytest.approx(spacing, rel=0.3)
+
+
+def test_width_of_a_single_node_is_a_percent_of_it():
+    assert estimate_density(quadratic(3 * np.eye(4)), probes=1, steps=4, seed=0).sigma == 0.03
