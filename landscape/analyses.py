@@ -4,7 +4,6 @@ The same question is answered once: a result is named by its kind, all options t
 answer, the run, the checkpoint and a digest of the data, and is found again under that name.
 """
 
-import copy
 import hashlib
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from landscape import perturbations
 from landscape.consistency import measure_consistency, online_consistency
-from landscape.modules import layout_of
+from landscape.modules import layout_of, load_theta
 from landscape.objectives import Objective
 from landscape.options import (
     OPTIONS,
@@ -114,13 +113,7 @@ def _at_checkpoint(run: Run, problem: Problem, step: int) -> torch.nn.Module:
             "problem that the run was trained on"
         )
     checkpoint = run.checkpoint(step)
-    model = copy.deepcopy(problem.model)
-    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
-    values = {e.name: checkpoint.theta[e.slice].reshape(e.shape) for e in layout}
-    with torch.no_grad():
-        for name, value in (values | checkpoint.buffers).items():
-            tensors[name].copy_(torch.as_tensor(value))
-    return model
+    return load_theta(problem.model, checkpoint.theta, checkpoint.buffers)
 
 
 def select_samples(data: Any, *, samples: int, seed: int) -> Any:
