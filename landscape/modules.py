@@ -84,19 +84,20 @@ def load_theta(
         for entry in layout:
             parameter = own.get_parameter(entry.name)
             parameter.copy_(vector[entry.slice].view(entry.shape))
-        for name, value in fit_buffers(own, buffers or {}).items():
-            own.get_buffer(name).copy_(value)
+        if buffers is not None:
+            for name, value in fit_buffers(own, buffers).items():
+                own.get_buffer(name).copy_(value)
     return own
 
 
 def fit_buffers(model: nn.Module, buffers: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Copy buffers to the types and devices of the model's own; none stay none.
+    """Copy buffers to the types and devices of the model's own.
 
     Raises:
-        ValueError: If there are some, and names or shapes are not the model's.
+        ValueError: If names or shapes are not the model's.
     """
     own = dict(model.named_buffers())
-    if buffers and own.keys() != buffers.keys():
+    if own.keys() != buffers.keys():
         wrong = sorted(own.keys() ^ buffers.keys())
         raise ValueError(
             f"buffers must be those of {type(model).__name__}, got a difference in "

@@ -135,7 +135,9 @@ class Objective:
         Raises:
             ValueError: If theta or the buffers do not fit the model.
         """
-        values = self._parameters(self._as_theta(theta)) | fit_buffers(self.model, buffers or {})
+        values = self._parameters(self._as_theta(theta))
+        if buffers is not None:
+            values |= fit_buffers(self.model, buffers)
         if self._policy == "recomputed":
             values |= self._recompute_statistics(values)
         losses, correct, predicted = [], [], 0
