@@ -179,7 +179,9 @@ def _axis(low: float, high: float, count: int) -> np.ndarray:
 
 
 def _bounds(extent: float | Sequence[float], axes: int) -> tuple[float, ...]:
-    given = [float(end) for end in (extent if isinstance(extent, Sequence) else (extent,))]
+    given = [
+        float(end) for end in (extent if isinstance(extent, Sequence | np.ndarray) else (extent,))
+    ]
     bounds = tuple([-given[0], given[0]] * axes) if len(given) == 1 else tuple(given)
     fits = len(bounds) == 2 * axes and all(map(math.isfinite, bounds))
     if not fits or any(low >= high for low, high in zip(bounds[::2], bounds[1::2], strict=True)):

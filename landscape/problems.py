@@ -1,0 +1,210 @@
+"""Problems: a model, its loss and its data under one name, and weights to put into the model."""
+
+import contextlib
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from landscape.storage import RunFileError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is trained and measured: built by a function, so that it can be built again.
+
+    Args:
+        model: The model, with its initial or trained parameters.
+        loss_fn: `loss_fn(output, targets)`, the mean over the samples of a batch, in nats.
+        train: Training data without augmentation: (inputs, targets), a DataLoader, or any
+            re-iterable of such pairs.
+        test: Test data of the same kind, where there are.
+    """
+
+    model: nn.Module
+    loss_fn: Callable[[Any, Tensor], Tensor]
+    train: Any
+    test: Any = None
+
+
+def load_problem(
+    spec: str,
+    options: Mapping[str, Any],
+    builtin: Mapping[str, Callable[..., Problem]],
+) -> Problem:
+    """Build a problem by name.
+
+    Args:
+        spec: A name in `builtin`; or, where `builtin` is empty, one's own function as
+            "package.module:function" or "path/to/file.py:function". Modules are looked for in
+            the current folder too.
+        options: Keyword arguments of the function.
+        builtin: Functions by short name. Given one, nothing else is imported: a name that stands
+            in a run file must not run code.
+
+    Raises:
+        ValueError: If there is no such name, module, file, function or option.
+        TypeError: If the function returns something else than a `Problem`.
+    """
+    place, _, function = spec.rpartition(":")
+    if not place or builtin:
+        return _build(_look_up(spec, builtin), spec, options)
+    file = Path(place)
+    is_file = file.suffix == ".py"
+    with _importing_from(file.resolve().parent if is_file else Path.cwd()):
+        module = _load_file(file) if is_file else _load_module(place)
+        make = getattr(module, function, None)
+        if not callable(make):
+            known = [name for name, value in vars(module).items() if inspect.isfunction(value)]
+            raise ValueError(f"{place} has no function {function!r}{_hint(function, known)}")
+        return _build(make, spec, options)
+
+
+def _look_up(spec: str, builtin: Mapping[str, Callable[..., Problem]]) -> Callable[..., Problem]:
+    if spec in builtin:
+        return builtin[spec]
+    if not builtin:
+        raise ValueError(
+            f"a problem of one's own is module:function or file.py:function, got {spec!r}"
+        )
+    remedy = " name code of your own with --problem" if ":" in spec else ""
+    raise ValueError(
+        f"problem must be one of {', '.join(builtin)}, got {spec!r}{_hint(spec, builtin)}{remedy}"
+    )
+
+
+def _build(make: Callable[..., Problem], spec: str, options: Mapping[str, Any]) -> Problem:
+    signature = inspect.signature(make)
+    try:
+        signature.bind(**options)
+    except TypeError as error:
+        accepted = list(signature.parameters)
+        unknown = [name for name in options if name not in accepted]
+        hint = _hint(unknown[0], accepted) if unknown else ""
+        raise ValueError(
+            f"{spec} takes options ({', '.join(accepted)}), got {dict(options)}: {error}{hint}"
+        ) from None
+    problem = make(**options)
+    if not isinstance(problem, Problem):
+        raise TypeError(
+            f"{spec} must return a landscape.Problem(model, loss_fn, train), "
+            f"got {type(problem).__name__}"
+        )
+    return problem
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else ";"
+
+
+@contextlib.contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(str(folder))
+
+
+def _load_module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # something that the user's module imports
+        raise ValueError(
+            f"no module {error.name!r} here or among the installed ones; for a file, write "
+            "path/to/file.py:function"
+        ) from None
+
+
+def _load_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ValueError(f"no file {path}, looked for in {Path.cwd()}")
+    name = f"landscape_problem_{path.stem}"
+    found = importlib.util.spec_from_file_location(name, path)
+    assert found is not None and found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    sys.modules[name] = module
+    found.loader.exec_module(module)
+    return module
+
+
+def load_state(model: nn.Module, path: str | Path) -> None:
+    """Put stored weights into the model: all of them, or none and an error.
+
+    Args:
+        model: The model; changed in place.
+        path: A .safetensors file, or one that `torch.save(model.state_dict(), path)` wrote.
+            Nothing is unpickled beyond tensors.
+
+    Raises:
+        RunFileError: If the file is missing or holds no state dict.
+        ValueError: If names or shapes are not exactly those of the model.
+    """
+    path = Path(path)
+    state = _read_state(path)
+    own = model.state_dict()
+    faults = {
+        "missing": [name for name in own if name not in state],
+        "unexpected": [name for name in state if name not in own],
+        "misshaped": [
+            f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
+            for name in own
+            if name in state and state[name].shape != own[name].shape
+        ],
+    }
+    if any(faults.values()):
+        listed = "; ".join(
+            f"{kind}: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}"
+            for kind, names in faults.items()
+            if names
+        )
+        wrapped = all(name.startswith("module.") for name in state)
+        remedy = "; it was saved from DataParallel: save model.module.state_dict()"
+        raise ValueError(
+            f"{path} must hold exactly the weights of {type(model).__name__}, got {listed}"
+            f"{remedy if wrapped else ''}"
+        )
+    model.load_state_dict(state)
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise RunFileError(f"{path}: no such file")
+    try:
+        if path.suffix == ".safetensors":
+            state = safetensors.torch.load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise RunFileError(f"{path}: damaged or not a safetensors file ({error})") from None
+    except Exception as error:  # torch.load raises whatever the bytes lead it to
+        raise RunFileError(
+            f"{path}: not weights that can be read without running code "
+            f"({type(error).__name__}); save model.state_dict() with torch.save or safetensors"
+        ) from None
+    if isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values()):
+        return state
+    inner = (
+        [key for key, value in state.items() if isinstance(value, dict)]
+        if isinstance(state, dict)
+        else []
+    )
+    remedy = f"; save {' or '.join(map(repr, inner))} alone" if inner else ""
+    raise RunFileError(
+        f"{path}: must hold a state dict of tensors, got a {type(state).__name__}{remedy}"
+    )
