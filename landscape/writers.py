@@ -53,7 +53,7 @@ class RunWriter:
                 self._file.create_dataset(
                     f"{group}/{column}", (0,), "f8", maxshape=(None,), chunks=(1024,)
                 )
-            self._file.create_dataset(f"{group}/committed", (1,), "i8")
+            self._file.create_dataset(f"{group}/committed", data=np.zeros(1, np.int64))
         self._file.swmr_mode = True
 
     @classmethod
