@@ -78,13 +78,13 @@ def _look_up(spec: str, builtin: Mapping[str, Callable[..., Problem]]) -> Callab
         raise ValueError(
             f"a problem of one's own is module:function or file.py:function, got {spec!r}"
         )
-    remedy = " name code of your own with --problem" if ":" in spec else ""
+    remedy = "; name code of your own with --problem" if ":" in spec else ""
     raise ValueError(
         f"problem must be one of {', '.join(builtin)}, got {spec!r}{_hint(spec, builtin)}{remedy}"
     )
 
 
-def _build(make: Callable[..., Problem], spec: str, options: Mapping[str, Any]) -> Problem:
+def _build(make: Callable[..., Any], spec: str, options: Mapping[str, Any]) -> Problem:
     signature = inspect.signature(make)
     try:
         signature.bind(**options)
@@ -106,7 +106,7 @@ def _build(make: Callable[..., Problem], spec: str, options: Mapping[str, Any]) 
 
 def _hint(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean {near[0]!r}?" if near else ";"
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 @contextlib.contextmanager
@@ -136,7 +136,8 @@ def _load_file(path: Path) -> ModuleType:
         raise ValueError(f"no file {path}, looked for in {Path.cwd()}")
     name = f"landscape_problem_{path.stem}"
     found = importlib.util.spec_from_file_location(name, path)
-    assert found is not None and found.loader is not None
+    assert found is not None
+    assert found.loader is not None
     module = importlib.util.module_from_spec(found)
     sys.modules[name] = module
     found.loader.exec_module(module)
@@ -199,12 +200,9 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         ) from None
     if isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values()):
         return state
-    inner = (
-        [key for key, value in state.items() if isinstance(value, dict)]
-        if isinstance(state, dict)
-        else []
-    )
-    remedy = f"; save {' or '.join(map(repr, inner))} alone" if inner else ""
+    items = state.items() if isinstance(state, dict) else ()
+    inner = [repr(key) for key, value in items if isinstance(value, dict)]
+    remedy = f"; save {' or '.join(inner)} alone" if inner else ""
     raise RunFileError(
         f"{path}: must hold a state dict of tensors, got a {type(state).__name__}{remedy}"
     )
