@@ -93,7 +93,13 @@ class Recorder:
             color=color,
             total_steps=total_steps,
             provenance=describe_environment(self._theta.parameters[0].device)
-            | {"seed": config.get("seed"), "optimizer": settings},
+            | {
+                "seed": config.get("seed"),
+                "optimizer": settings,
+                "perturbation": optimizer.perturbation.label
+                if isinstance(optimizer, SAM)
+                else None,
+            },
         )
         try:
             self._checkpoint()

@@ -1,0 +1,246 @@
+"""Whether perturbations of different batches point the same way.
+
+Two protocols. Frozen: the weights stand still, the batches change, so directions differ by the loss
+alone. Online: the vectors that training recorded, which also moved with the weights.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from landscape.directions import consistency_of, inner_products, summarize
+from landscape.objectives import Objective
+from landscape.perturbations import Perturbation, displacement
+from landscape.results import Consistency
+from landscape.runs import Run
+
+Progress = Callable[[int, int], None]
+
+WINDOW = 64  # recorded steps of the online protocol
+
+
+def measure_consistency(
+    objective: Objective,
+    perturbation: Perturbation,
+    *,
+    batches: int = 32,
+    batch_size: int = 128,
+    seed: int,
+    bn: str = "batch",
+    step: int = 0,
+    progress: Progress | None = None,
+) -> Consistency:
+    """Measure the frozen protocol: perturbations of many batches at the objective's weights.
+
+    Batches are drawn with replacement from the objective's data, by a generator of their own, so
+    one seed gives every perturbation the same batches. SAM follows the objective's loss, AACE its
+    own. For each batch: the displacement ε, its norm, its cosine to the gradient of the objective's
+    loss, and the loss rise L(w + ε) - L(w) on the same batch. Gradients are not clipped, data not
+    augmented, dropout is inactive. The objective and its model are not touched.
+
+    Args:
+        objective: Weights, loss and data.
+        perturbation: As `sam()` or `aace()`.
+        batches: Batches to draw, at least 2.
+        batch_size: Samples in each.
+        seed: Seed of the batches, the null and the bootstrap.
+        bn: "batch", as trained: BatchNorm uses the batch's statistics and keeps its buffers; or
+            "frozen": it uses the running ones, which makes samples independent of each other.
+        step: Training step of the weights, noted in the result.
+        progress: Called with batches done and in total.
+
+    Raises:
+        ValueError: A setting is out of range, or does not fit the model.
+        TypeError: AACE on targets that are not classes.
+    """
+    if bn not in ("batch", "frozen"):
+        raise ValueError(f'bn must be "batch" or "frozen", got {bn!r}')
+    if batches < 2 or batch_size < 1:
+        raise ValueError(
+            f"the frozen protocol needs 2 batches of 1 sample or more, got {batches} batches of "
+            f"{batch_size}"
+        )
+    model = _prepared_model(objective.model, bn, batch_size)
+    vectors, rises, cosines = [], [], []
+    drawn = _draw_batches(objective, batches, batch_size, seed)
+    for done, (inputs, targets) in enumerate(drawn, start=1):
+        moved, rise, cosine = _perturb(model, objective.loss_fn, perturbation, inputs, targets)
+        vectors.append(moved)
+        rises.append(rise)
+        cosines.append(cosine)
+        if progress is not None:
+            progress(done, batches)
+    names = ("model", "parameters", "loss", "mode", "samples", "dtype", "data_digest")
+    return consistency_of(
+        np.stack(vectors),
+        step=np.full(batches, step),
+        protocol="frozen",
+        perturbation=perturbation.label,
+        seed=seed,
+        loss_rise=np.array(rises),
+        cosine_gradient=np.array(cosines),
+        facts={name: objective.facts[name] for name in names if name in objective.facts}
+        | {
+            "bn": bn,
+            "batches": batches,
+            "batch_size": batch_size,
+            "sampling": "samples drawn with replacement, batches independent",
+            "settings": asdict(perturbation) | {"sign": perturbation.sign},
+        },
+    )
+
+
+def online_consistency(
+    run: Run, *, start: int | None = None, stop: int | None = None, seed: int
+) -> Consistency:
+    """Measure the online protocol, on what training recorded at `start <= step < stop`.
+
+    Cosines mix the noise of the batches with the motion of the weights. The vectors are read block
+    by block, never all at once.
+
+    Args:
+        run: A run with recorded displacements.
+        start: First step; by default the window is the last 64 recorded steps before `stop`.
+        stop: End of the window, not in it; by default the end of the run.
+        seed: Seed of null and bootstrap.
+
+    Raises:
+        ValueError: The run or the window has fewer than two recorded displacements.
+    """
+    recorded = run.displacement_steps
+    if recorded.size == 0:
+        raise ValueError(
+            f"the online protocol needs recorded displacements, got none in {run.path} "
+            f"({run.method}): use the frozen protocol, measure_consistency or "
+            "`landscape consistency RUN --protocol frozen`, which draws its own batches"
+        )
+    window = recorded[recorded < (np.inf if stop is None else stop)]
+    window = window[-WINDOW:] if start is None else window[window >= start]
+    if window.size < 2:
+        raise ValueError(
+            f"a window needs two recorded steps, got {window.size} in {start} .. {stop}; recorded "
+            f"are {recorded[0]} .. {recorded[-1]}"
+        )
+    rows = run.steps
+    return summarize(
+        _recorded_inner_products(run, window),
+        step=window,
+        protocol="online",
+        perturbation=_recorded_label(run),
+        seed=seed,
+        loss_rise=_at_steps(rows, "loss_rise", window),
+        cosine_gradient=_at_steps(rows, "cosine_gradient", window),
+        facts={
+            "run": run.id,
+            "run_name": run.name,
+            "method": run.method,
+            "parameters": run.layout.size,
+            "window": [int(window[0]), int(window[-1]) + 1],
+            "sampling": "batches of training, in order",
+        },
+    )
+
+
+def _recorded_inner_products(run: Run, window: np.ndarray) -> np.ndarray:
+    """Return the inner products [n, n] of recorded vectors, two blocks in memory at a time."""
+
+    def blocks(start: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for steps, vectors in run.iterate_displacements(start, int(window[-1]) + 1):
+            yield np.searchsorted(window, steps), vectors
+
+    total = np.full((window.size, window.size), np.nan)
+    for rows, left in blocks(int(window[0])):
+        for columns, right in blocks(int(window[rows[0]])):
+            products = inner_products(left, right)
+            total[np.ix_(rows, columns)] = products
+            total[np.ix_(columns, rows)] = products.T
+    return total
+
+
+def _at_steps(rows: dict[str, np.ndarray], column: str, window: np.ndarray) -> np.ndarray:
+    """Return a column of the run at these steps, NaN where a step has no row."""
+    known = dict(zip(rows["step"].astype(int).tolist(), rows[column].tolist(), strict=True))
+    return np.array([known.get(int(step), np.nan) for step in window])
+
+
+def _recorded_label(run: Run) -> str:
+    """Return the label of the perturbation that the recorder noted, else the run's method."""
+    return str(run.provenance.get("perturbation") or run.method)
+
+
+def _prepared_model(model: nn.Module, bn: str, batch_size: int) -> nn.Module:
+    """Return a copy of the model with BatchNorm set up for the policy."""
+    model = copy.deepcopy(model)
+    for name, module in model.named_modules():
+        if not isinstance(module, _BatchNorm):
+            continue
+        if bn == "batch" and batch_size == 1:
+            raise ValueError(
+                f"BatchNorm {name!r} has no batch statistics for batch_size 1; take bn='frozen'"
+            )
+        if bn == "frozen" and module.running_mean is None:
+            raise ValueError(f"BatchNorm {name!r} has no running statistics; take bn='batch'")
+        module.training = bn == "batch"
+        module.track_running_stats = bn == "frozen"
+    return model
+
+
+def _draw_batches(
+    objective: Objective, batches: int, batch_size: int, seed: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield batches of samples drawn one by one from all of the objective's data."""
+    where = [(i, j) for i, (inputs, _) in enumerate(objective.batches) for j in range(len(inputs))]
+    generator = torch.Generator().manual_seed(seed)
+    for drawn in torch.randint(len(where), (batches, batch_size), generator=generator).tolist():
+        places = [where[index] for index in drawn]
+        inputs = torch.stack([objective.batches[i][0][j] for i, j in places])
+        yield inputs, torch.stack([objective.batches[i][1][j] for i, j in places])
+
+
+def _perturb(
+    model: nn.Module,
+    loss_fn: Callable[[Any, Tensor], Tensor],
+    perturbation: Perturbation,
+    inputs: Tensor,
+    targets: Tensor,
+) -> tuple[np.ndarray, float, float]:
+    """Return the displacement of one batch [param], its loss rise, its cosine to the gradient."""
+    weights: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
+    output = model(inputs)
+    loss = loss_fn(output, targets)
+    gradient = _gradient(loss, weights)
+    followed = gradient
+    if perturbation.has_own_loss:
+        followed = _gradient(perturbation.loss(output, targets), weights)
+    before = [p.detach().clone() for p in weights]
+    moves = displacement(perturbation, followed, before)
+    with torch.no_grad():
+        for weight, start, move in zip(weights, before, moves, strict=True):
+            weight.copy_(start + move)
+        rise = float(loss_fn(model(inputs), targets)) - float(loss)
+        for weight, start in zip(weights, before, strict=True):
+            weight.copy_(start)
+    moved, slope = _flat(moves), _flat(gradient)
+    lengths = np.linalg.norm(moved.astype(float)) * np.linalg.norm(slope.astype(float))
+    cosine = moved.astype(float) @ slope.astype(float) / lengths if lengths else np.nan
+    return moved, rise, float(cosine)
+
+
+def _gradient(loss: Tensor, weights: list[Tensor]) -> list[Tensor]:
+    return list(
+        torch.autograd.grad(
+            loss, weights, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+    )
+
+
+def _flat(tensors: list[Tensor]) -> np.ndarray:
+    """Return one array in theta's order, float32 or better."""
+    flat = torch.cat([t.detach().reshape(-1).cpu() for t in tensors])
+    return (flat if flat.dtype == torch.float64 else flat.float()).numpy()

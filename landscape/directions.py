@@ -1,0 +1,158 @@
+"""Statistics of directions: how well vectors agree, how well they would by chance. No torch."""
+
+from typing import Any
+
+import numpy as np
+
+from landscape.results import Consistency
+
+_DRAWS = 4096  # of the null and of the bootstrap
+_COLUMNS = 1 << 18  # numbers of each vector that are widened to float64 at a time
+
+
+def consistency_of(
+    vectors: np.ndarray,
+    *,
+    step: np.ndarray,
+    protocol: str,
+    perturbation: str,
+    seed: int,
+    loss_rise: np.ndarray | None = None,
+    cosine_gradient: np.ndarray | None = None,
+    facts: dict[str, Any] | None = None,
+) -> Consistency:
+    """Summarize how well vectors agree in direction.
+
+    With the Gram matrix of the unit vectors u_i, the resultant length is `R = |sum u_i| / n` and
+    the mean cosine over pairs i ≠ j is `(n R² - 1) / (n - 1)`, an identity. For random directions
+    R is about 1/√n, the mean cosine about 0.
+
+    - Null: the central 95 % of the mean cosine of `s_i u_i` over random signs s. It keeps dimension
+      and anisotropy as they are and takes only the common direction away.
+    - Interval: 95 % percentile bootstrap over the vectors. A vector drawn twice has cosine 1 to
+      itself, which says nothing about batches: pairs of one and the same vector are left out.
+      NaN below three vectors.
+
+    A vector of length zero, or with numbers that are not finite, has no direction: its cosines are
+    NaN, it is left out of the summary numbers, and counted in `facts`.
+
+    Args:
+        vectors: Displacements `[n, param]`, at least two.
+        step: Training step of each `[n]`.
+        protocol: "frozen" or "online".
+        perturbation: Label of the perturbation.
+        seed: Seed of null and bootstrap.
+        loss_rise: Loss rise of each on its own batch `[n]`, in nats; NaN unless given.
+        cosine_gradient: Cosine of each to its batch's task-loss gradient `[n]`; NaN unless given.
+        facts: How the vectors were measured.
+
+    Raises:
+        ValueError: Fewer than two vectors, or not `[n, param]`.
+
+    Source: Mardia and Jupp, Directional Statistics, 2000, section 9.2 (resultant length).
+    """
+    array = np.asarray(vectors)
+    if array.ndim != 2 or len(array) < 2:
+        raise ValueError(f"vectors must be [n, param] with n of 2 or more, got {array.shape}")
+    return summarize(
+        inner_products(array, array),
+        step=np.asarray(step),
+        protocol=protocol,
+        perturbation=perturbation,
+        seed=seed,
+        loss_rise=loss_rise,
+        cosine_gradient=cosine_gradient,
+        facts=facts,
+    )
+
+
+def summarize(
+    products: np.ndarray,
+    *,
+    step: np.ndarray,
+    protocol: str,
+    perturbation: str,
+    seed: int,
+    loss_rise: np.ndarray | None = None,
+    cosine_gradient: np.ndarray | None = None,
+    facts: dict[str, Any] | None = None,
+) -> Consistency:
+    """Make the result of `consistency_of` from the inner products `[n, n]` of the vectors alone."""
+    count = len(products)
+    norms = np.sqrt(np.diag(products))
+    defined = np.isfinite(norms) & (norms > 0)
+    lengths = np.where(defined, norms, np.nan)
+    cosines = products / np.outer(lengths, lengths)
+    cosines = (cosines + cosines.T) / 2
+    cosines[defined, defined] = 1.0
+    kept = cosines[np.ix_(defined, defined)]
+    null, interval = _null_band(kept, seed), _bootstrap_interval(kept, seed)
+    missing = np.full(count, np.nan)
+    return Consistency(
+        protocol=protocol,
+        perturbation=perturbation,
+        step=step,
+        cosines=cosines,
+        norms=norms,
+        mean_cosine=_mean_cosine(kept),
+        null_low=null[0],
+        null_high=null[1],
+        interval_low=interval[0],
+        interval_high=interval[1],
+        resultant_length=_resultant_length(kept),
+        consecutive=np.diagonal(cosines, 1),
+        loss_rise=missing if loss_rise is None else loss_rise,
+        cosine_gradient=missing if cosine_gradient is None else cosine_gradient,
+        facts=(facts or {})
+        | {
+            "seed": seed,
+            "vanished": int((norms == 0).sum()),
+            "not_finite": int((~np.isfinite(norms)).sum()),
+            "null": f"95 % of {_DRAWS} random sign flips",
+            "interval": f"95 % of {_DRAWS} bootstrap draws of batches, pairs of one batch left out",
+        },
+    )
+
+
+def inner_products(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return left @ right.T in float64, a range of columns at a time."""
+    total = np.zeros((len(left), len(right)))
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is counted later
+        for start in range(0, left.shape[1], _COLUMNS):
+            part = slice(start, start + _COLUMNS)
+            total += left[:, part].astype(np.float64) @ right[:, part].astype(np.float64).T
+    return total
+
+
+def _mean_cosine(cosines: np.ndarray) -> float:
+    count = len(cosines)
+    return float((cosines.sum() - count) / (count * (count - 1))) if count > 1 else np.nan
+
+
+def _resultant_length(cosines: np.ndarray) -> float:
+    """Return |sum u| / n; rounding may bring a sum of zero slightly below it."""
+    return float(np.sqrt(max(cosines.sum(), 0.0)) / len(cosines)) if len(cosines) else np.nan
+
+
+def _null_band(cosines: np.ndarray, seed: int) -> tuple[float, float]:
+    count = len(cosines)
+    if count < 2:
+        return np.nan, np.nan
+    signs = np.random.default_rng([seed, 0]).choice([-1.0, 1.0], (_DRAWS, count))
+    sums = ((signs @ cosines) * signs).sum(1)
+    low, high = np.quantile((sums - count) / (count * (count - 1)), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _bootstrap_interval(cosines: np.ndarray, seed: int) -> tuple[float, float]:
+    """Weigh vectors by how often they are drawn; a draw of one vector only has no pairs."""
+    count = len(cosines)
+    if count < 3:
+        return np.nan, np.nan
+    chances = np.full(count, 1 / count)
+    weights = np.random.default_rng([seed, 1]).multinomial(count, chances, _DRAWS).astype(float)
+    same = (weights**2).sum(1)
+    usable = same < count**2
+    sums = ((weights @ cosines) * weights).sum(1) - same
+    low, high = np.quantile(sums[usable] / (count**2 - same[usable]), [0.025, 0.975])
+    return float(low), float(high)
