@@ -1,0 +1,222 @@
+"""A surface on the screen in 3D: surface, floor, path at its measured loss."""
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from landscape.figures import palette
+from landscape.figures.contours import joined
+from landscape.figures.fields import Field
+from landscape.figures.numbers import short
+from landscape.figures.paths import Path
+from landscape.figures.scales import log_ticks, nice_ticks
+from landscape.figures.template import new_figure
+from landscape.results import Surface
+
+CAMERA = {
+    "eye": {"x": -1.00, "y": -1.55, "z": 0.95},
+    "center": {"x": 0.02, "y": 0.02, "z": -0.19},
+    "projection": {"type": "perspective"},
+}
+"""The view a home button restores."""
+
+_LIGHTING = {"ambient": 0.70, "diffuse": 0.55, "specular": 0.06, "roughness": 0.85, "fresnel": 0.02}
+_LIGHT_FROM = {"x": -4000, "y": -6000, "z": 9000}
+_BELOW = 0.62
+_LIFT = 0.035
+_BANDS = 5
+
+
+def plot_surface_3d(
+    surface: Surface, field: Field, track: Path | None, *, theme: str, color: int
+) -> go.Figure:
+    """Draw a field as a lit surface over a flat floor of the same colors.
+
+    Height and color show the same value. The path runs at its measured loss, with stems to the
+    surface below it.
+    """
+    figure = new_figure(theme, "maps")
+    figure.add_trace(_surface_trace(surface, field))
+    floor = _floor_height(field)
+    figure.add_trace(_floor_trace(field, floor, theme))
+    if track is not None and np.isfinite(track.loss).any():
+        _add_path(figure, track, field, floor, palette.run_color(color).on(theme))
+    figure.update_layout(scene=_scene(surface, field, floor, theme))
+    figure.update_layout(margin={"l": 0, "r": 0, "t": 0, "b": 0})
+    return figure
+
+
+def _unit(field: Field) -> float:
+    """One decade, or on a linear scale a quarter of the range."""
+    low, high = field.height_limits
+    return 1.0 if field.scale == "log" else (high - low) / 4
+
+
+def _floor_height(field: Field) -> float:
+    return field.height_limits[0] - _BELOW * _unit(field)
+
+
+def _lines(field: Field) -> dict[str, Any]:
+    low, high = field.height_limits
+    size = _unit(field) / _BANDS
+    line = {"show": True, "color": "#DCE9E4", "width": 1}
+    start = float(np.ceil(low / size) * size)
+    return {"z": {**line, "start": start, "end": high, "size": size}}
+
+
+def _surface_trace(surface: Surface, field: Field) -> go.Surface:
+    low, high = field.height_limits
+    accuracy = np.isfinite(surface.accuracy).any()
+    # plotly.js reads customdata of a surface transposed: [a, b] where z is [b, a]
+    measured = np.stack([surface.loss, surface.accuracy], axis=-1)
+    return go.Surface(
+        x=field.x,
+        y=field.y,
+        z=field.height,
+        cmin=low,
+        cmax=high,
+        colorscale=palette.gradient_stops(),
+        showscale=False,
+        lighting=_LIGHTING,
+        lightposition=_LIGHT_FROM,
+        contours=_lines(field),
+        customdata=measured,
+        hovertemplate=(
+            f"{surface.axis_labels[0]} %{{x:.3~g}}, {surface.axis_labels[1]} %{{y:.3~g}}"
+            "<br>loss %{customdata[0]:.3~g}"
+            + ("<br>accuracy %{customdata[1]:.1%}" if accuracy else "")
+            + "<extra></extra>"
+        ),
+        name="surface",
+    )
+
+
+def _floor_trace(field: Field, floor: float, theme: str) -> go.Surface:
+    low, high = field.height_limits
+    size = _unit(field) / _BANDS
+    banded = (np.floor(field.height / size) + 0.5) * size
+    ground = palette.tokens(theme).surface
+    share = 0.62 if theme == "light" else 0.66
+    stops = [(at, palette.blend(c, ground, share)) for at, c in palette.gradient_stops()]
+    return go.Surface(
+        x=field.x,
+        y=field.y,
+        z=np.where(np.isnan(field.height), np.nan, floor),
+        surfacecolor=banded,
+        cmin=low,
+        cmax=high,
+        colorscale=stops,
+        showscale=False,
+        lighting={"ambient": 1, "diffuse": 0, "specular": 0, "fresnel": 0},
+        hoverinfo="skip",
+        name="floor",
+    )
+
+
+def _add_path(figure: go.Figure, track: Path, field: Field, floor: float, run: str) -> None:
+    x, y = track.position.T
+    inside = (x >= field.x[0]) & (x <= field.x[-1]) & (y >= field.y[0]) & (y <= field.y[-1])
+    z = np.where(inside, field.lift(track.loss), np.nan)
+    lift = _LIFT * _unit(field)
+    figure.add_trace(
+        go.Scatter3d(
+            x=x,
+            y=y,
+            z=z + lift,
+            mode="lines+markers",
+            line={"color": run, "width": 6},
+            marker={"size": 2.5, "color": run},
+            customdata=np.stack([track.step, track.loss, track.below, track.off_plane], axis=-1),
+            hovertemplate=(
+                "step %{customdata[0]:,.0f}<br>measured loss %{customdata[1]:.3~g}"
+                "<br>surface below %{customdata[2]:.3~g}"
+                "<br>out of the plane %{customdata[3]:.3~g}<extra></extra>"
+            ),
+            name="path",
+        )
+    )
+    stems = [
+        np.array([[a, b, top + lift], [a, b, low]])
+        for a, b, top, low in zip(x, y, z, field.lift(track.below), strict=True)
+        if np.isfinite([top, low]).all()
+    ]
+    for name, lines, width in (
+        ("stems", stems, 1.5),
+        ("shadow", [np.stack([x, y, np.where(inside, floor + 0.02, np.nan)], axis=1)], 3),
+    ):
+        px, py, pz = joined3(lines)
+        line = {"color": run, "width": width}
+        figure.add_trace(
+            go.Scatter3d(
+                x=px, y=py, z=pz, mode="lines", line=line, opacity=0.7, hoverinfo="skip", name=name
+            )
+        )
+    for name, i, symbol, fill in (("start", 0, "square", "#FFFFFF"), ("end", -1, "circle", run)):
+        figure.add_trace(
+            go.Scatter3d(
+                x=x[[i]],
+                y=y[[i]],
+                z=z[[i]] + lift,
+                mode="markers",
+                marker={
+                    "symbol": symbol,
+                    "size": 5,
+                    "color": fill,
+                    "line": {"color": run, "width": 2},
+                },
+                hoverinfo="skip",
+                name=name,
+            )
+        )
+
+
+def joined3(lines: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lines in space as one x, y and z with NaN between lines."""
+    x, y = joined([[line[:, :2] for line in lines]])
+    z, _ = joined([[line[:, [2, 2]] for line in lines]])
+    return x, y, z
+
+
+def _scene(surface: Surface, field: Field, floor: float, theme: str) -> dict[str, Any]:
+    color = palette.tokens(theme)
+    low, high = field.height_limits
+    ticks = (
+        log_ticks(*field.limits, most=4)
+        if field.scale == "log"
+        else nice_ticks(*field.limits, about=3)
+    )
+    axis = {
+        "showbackground": False,
+        "showspikes": False,
+        "showgrid": True,
+        "gridcolor": color.line,
+        "zeroline": False,
+        "showline": False,
+        "tickfont": {"size": 10, "color": color.muted},
+        "nticks": 4,
+    }
+    titled = {"font": {"size": 11, "color": color.muted}}
+    width, depth = field.spans
+    across = 1.2 if field.equal else 1.1
+    return {
+        "xaxis": {**axis, "title": {"text": surface.axis_labels[0], **titled}},
+        "yaxis": {**axis, "title": {"text": surface.axis_labels[1], **titled}},
+        "zaxis": {
+            **axis,
+            "title": {"text": ""},
+            "range": [floor - 0.04 * _unit(field), high + 0.08 * (high - low)],
+            "tickmode": "array",
+            "tickvals": field.lift(ticks),
+            "ticktext": [short(float(tick)) for tick in ticks],
+        },
+        "aspectmode": "manual",
+        "aspectratio": {
+            "x": across,
+            "y": across * (depth / width if field.equal else 1.0),
+            "z": 0.62,
+        },
+        "camera": CAMERA,
+        "uirevision": "keep",
+        "dragmode": "turntable",
+    }

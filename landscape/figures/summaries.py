@@ -1,0 +1,129 @@
+"""What curves show of several repeats, batches or steps: middle, band, null. Numbers only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from landscape.results import Consistency, Profile, Spectrum
+
+PROFILE_VALUES = ("rise", "loss", "accuracy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """A middle line with its band over a common x."""
+
+    x: np.ndarray
+    middle: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def profile_curve(profile: Profile, value: str = "rise") -> Curve:
+    """Median over the repeats of a profile, with the lowest and the highest repeat.
+
+    The rise is the loss minus that of the same repeat at the point nearest to 0. Where any repeat
+    is not finite the median and the band are missing: a band of the survivors would be biased.
+
+    Raises:
+        ValueError: If the value is unknown.
+    """
+    if value not in PROFILE_VALUES:
+        raise ValueError(f"value must be one of {PROFILE_VALUES}, got {value!r}")
+    rows = profile.accuracy if value == "accuracy" else profile.loss
+    rows = np.where(np.isfinite(rows), rows, np.nan)
+    if value == "rise":
+        center = int(np.argmin(np.abs(profile.alpha)))
+        rows = rows - rows[:, [center]]
+    return Curve(
+        x=profile.alpha,
+        middle=np.median(rows, axis=0),
+        low=rows.min(axis=0),
+        high=rows.max(axis=0),
+    )
+
+
+def diverged_at(profile: Profile) -> np.ndarray:
+    """Positions at which at least one repeat was evaluated and is not finite."""
+    return profile.alpha[(profile.evaluated & ~np.isfinite(profile.loss)).any(axis=0)]
+
+
+def step_of(result: Consistency) -> float:
+    """The step a consistency stands for: its checkpoint, or the middle of its window."""
+    return float(np.mean(result.step)) if len(result.step) else float("nan")
+
+
+def cosine_curve(results: Sequence[Consistency]) -> tuple[Curve, np.ndarray, np.ndarray]:
+    """Mean pairwise cosine over steps with its bootstrap interval, and the null's low and high."""
+    ordered = sorted(results, key=step_of)
+    fields = ("mean_cosine", "interval_low", "interval_high", "null_low", "null_high")
+    columns = [np.array([getattr(r, name) for r in ordered], dtype=np.float64) for name in fields]
+    x = np.array([step_of(r) for r in ordered])
+    return Curve(x=x, middle=columns[0], low=columns[1], high=columns[2]), columns[3], columns[4]
+
+
+def null_envelope(
+    nulls: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The widest of several null bands (x, low, high) at every step that any of them has."""
+    steps = np.unique(np.concatenate([x for x, _, _ in nulls])) if nulls else np.empty(0)
+    lows, highs = [], []
+    for x, low, high in nulls:
+        inside = (steps >= x.min()) & (steps <= x.max()) if len(x) else np.zeros(0, dtype=bool)
+        lows.append(np.where(inside, np.interp(steps, x, low), np.inf))
+        highs.append(np.where(inside, np.interp(steps, x, high), -np.inf))
+    if not lows:
+        return steps, steps, steps
+    low, high = np.min(lows, axis=0), np.max(highs, axis=0)
+    missing = ~(np.isfinite(low) & np.isfinite(high))
+    return steps, np.where(missing, np.nan, low), np.where(missing, np.nan, high)
+
+
+def consecutive_null(consecutive: np.ndarray) -> float:
+    """Half width of the central 95 % of the mean consecutive cosine under random sign flips.
+
+    The products of neighbouring signs are independent signs, so that the mean of m cosines c has
+    standard deviation sqrt(sum c²)/m.
+    """
+    finite = consecutive[np.isfinite(consecutive)]
+    if not len(finite):
+        return float("nan")
+    return float(1.96 * np.sqrt(np.sum(finite**2)) / len(finite))
+
+
+def column_curve(results: Sequence[Consistency], column: str) -> Curve:
+    """A column of consistencies over steps: each vector of an online window, else batch medians."""
+    ordered = sorted(results, key=step_of)
+    if len(ordered) == 1 and len(np.unique(ordered[0].step)) > 1:
+        values = np.asarray(getattr(ordered[0], column), dtype=np.float64)
+        blank = np.full(len(values), np.nan)
+        return Curve(x=ordered[0].step.astype(float), middle=values, low=blank, high=blank)
+    rows = [np.asarray(getattr(r, column), dtype=np.float64) for r in ordered]
+    return Curve(
+        x=np.array([step_of(r) for r in ordered]),
+        middle=np.array([np.median(row) if len(row) else np.nan for row in rows]),
+        low=np.array([row.min() if len(row) else np.nan for row in rows]),
+        high=np.array([row.max() if len(row) else np.nan for row in rows]),
+    )
+
+
+def off_diagonal(cosines: np.ndarray) -> tuple[np.ndarray, float]:
+    """The matrix without its diagonal (NaN), and the symmetric limit of its color scale."""
+    matrix = cosines.astype(np.float64).copy()
+    np.fill_diagonal(matrix, np.nan)
+    finite = np.abs(matrix[np.isfinite(matrix)])
+    limit = float(finite.max()) if finite.size else 1.0
+    return matrix, (limit if limit > 0 else 1.0)
+
+
+def eigenvalue_history(
+    history: Sequence[tuple[float, Spectrum]], most: int = 5
+) -> tuple[np.ndarray, np.ndarray]:
+    """Steps [c] and the `most` algebraically largest eigenvalues found at each [c, most]."""
+    ordered = sorted(history, key=lambda pair: pair[0])
+    rows = np.full((len(ordered), most), np.nan)
+    for row, (_, spectrum) in zip(rows, ordered, strict=True):
+        top = np.sort(spectrum.eigenvalues)[::-1][:most]
+        row[: len(top)] = top
+    return np.array([float(step) for step, _ in ordered]), rows
