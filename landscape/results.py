@@ -5,7 +5,6 @@ alone, and a result's file holds all that its caption says.
 """
 
 import dataclasses
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,16 @@ from typing import Any, ClassVar
 import h5py
 import numpy as np
 
-from landscape.storage import RunFileError, canonical, open_strict, plain, short_hash, write_whole
+from landscape.storage import (
+    RunFileError,
+    digest_of,
+    open_strict,
+    plain,
+    read_arrays,
+    require_array,
+    short_hash,
+    write_arrays,
+)
 
 SCHEMA_VERSION = "1.0"
 
@@ -86,11 +94,8 @@ class Result:
     @property
     def digest(self) -> str:
         """SHA-256 of arrays, scalars, facts and options; equal answers have equal digests."""
-        total = hashlib.sha256(canonical([self.kind, _scalars(self), self.facts, self.options]))
-        for name, array in _arrays(self).items():
-            total.update(canonical([name, str(array.dtype), list(array.shape)]))
-            total.update(np.ascontiguousarray(array).tobytes())
-        return total.hexdigest()
+        value = [self.kind, _scalars(self), self.facts, self.options]
+        return digest_of(value, _arrays(self))
 
     def save(self, path: str | Path) -> Path:
         """Write the result to one immutable HDF5 file.
@@ -304,13 +309,7 @@ def save_result(result: Result, path: str | Path, *, replace: bool = False) -> P
         "provenance": result.provenance,
         "digest": result.digest,
     }
-    with write_whole(path) as temporary:
-        with h5py.File(temporary, "w", libver=("v110", "v110")) as file:
-            text = np.frombuffer(json.dumps(plain(header), sort_keys=True).encode(), np.uint8)
-            file.create_dataset("header", data=text)
-            for name, array in _arrays(result).items():
-                checked = {"fletcher32": True} if array.size else {}
-                file.create_dataset(name, data=array, **checked)
+    write_arrays(path, header, _arrays(result))
     return path
 
 
@@ -327,24 +326,30 @@ def read_header(path: str | Path) -> dict[str, Any]:
 def _header(path: Path, file: h5py.File) -> dict[str, Any]:
     if "header" not in file:
         raise RunFileError(f"{path}: not a result file: it has no header")
+    text = require_array(file, "header", np.uint8, None)[()]
     try:
-        header = json.loads(bytes(file["header"][()]).decode())
-        major = str(header["schema_version"]).split(".")[0]
-        known = header["kind"] in KINDS
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunFileError(f"{path}: the header is damaged ({error})") from None
-    if major != SCHEMA_VERSION.split(".")[0]:
+        header = json.loads(bytes(text).decode())
+        schema, kind = str(header["schema_version"]), str(header["kind"])
+        for name in ("scalars", "facts", "options", "provenance"):
+            if not isinstance(header[name], dict):
+                raise TypeError(f"{name} is {header[name]!r}")
+        str(header["digest"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RunFileError(f"{path}: the header is damaged ({error!r})") from None
+    if schema.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
         raise RunFileError(
-            f"{path}: schema {header['schema_version']}, expected {SCHEMA_VERSION}; "
+            f"{path}: schema {schema}, expected {SCHEMA_VERSION}; "
             "read it with the version of the toolkit that wrote it"
         )
-    if not known:
-        raise RunFileError(f"{path}: unknown kind {header['kind']!r}, expected one of {[*KINDS]}")
+    if kind not in KINDS:
+        raise RunFileError(f"{path}: unknown kind {kind!r}, expected one of {[*KINDS]}")
     return header
 
 
 def load_result(path: str | Path) -> Result:
     """Read a result file.
+
+    What a later minor version added is checked with the rest, then left out.
 
     Raises:
         RunFileError: If the file is missing, damaged, or not a result.
@@ -352,19 +357,19 @@ def load_result(path: str | Path) -> Result:
     path = Path(path)
     with open_strict(path) as file:
         header = _header(path, file)
-        cls = KINDS[header["kind"]]
-        values: dict[str, Any] = dict(header["scalars"])
-        for item in dataclasses.fields(cls):
-            if "axes" in item.metadata and item.name in file:
-                values[item.name] = file[item.name][()]
+        arrays = read_arrays(file)
+    del arrays["header"]
+    common = {name: header[name] for name in ("facts", "options", "provenance")}
+    value = [header[name] for name in ("kind", "scalars", "facts", "options")]
+    if digest_of(value, arrays) != header["digest"]:
+        raise RunFileError(f"{path}: arrays and header don't belong together (digest differs)")
+    cls = KINDS[header["kind"]]
+    known = {item.name for item in dataclasses.fields(cls)} - set(common)
+    values = {name: value for name, value in (header["scalars"] | arrays).items() if name in known}
     for name, value in values.items():
         if isinstance(value, list):
             values[name] = tuple(value)
-    common = {name: header[name] for name in ("facts", "options", "provenance")}
     try:
-        result = cls(**values, **common)
+        return cls(**values, **common)
     except (TypeError, ValueError) as error:
         raise RunFileError(f"{path}: not a whole {header['kind']} ({error})") from None
-    if result.digest != header["digest"]:
-        raise RunFileError(f"{path}: arrays and header don't belong together (digest differs)")
-    return result

@@ -5,15 +5,16 @@ import fcntl
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from landscape import segments
 from landscape.layouts import Layout
 from landscape.results import SCHEMA_VERSION, Result, load_result, read_header
-from landscape.storage import RunFileError, open_strict
+from landscape.segments import COLUMNS, EVALUATIONS
+from landscape.storage import RunFileError, open_strict, read_arrays, require_array
 
 __all__ = [
     "COLUMNS",
@@ -24,24 +25,6 @@ __all__ = [
     "StoredResult",
     "find_runs",
 ]
-
-COLUMNS = (
-    "step",
-    "epoch",
-    "loss",
-    "accuracy",
-    "lr",
-    "gradient_norm",
-    "displacement_norm",
-    "cosine_previous",
-    "cosine_gradient",
-    "loss_rise",
-    "inner_perturbed_gradient",
-    "cosine_perturbed_gradient",
-)
-"""Columns of steps.h5, one row per update; units and meaning are in docs/schema.md."""
-
-EVALUATIONS = ("step", "test_loss", "test_accuracy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,34 +70,20 @@ class Run:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        file = self.path / "run.json"
-        if not file.is_file():
-            what = "no such folder" if not self.path.is_dir() else "a folder without run.json"
-            raise RunFileError(
-                f"{self.path}: expected a run, got {what}; `landscape runs` lists runs"
-            )
-        try:
-            header = json.loads(file.read_text())
-            major = str(header["schema_version"]).split(".")[0]
-            self.id: str = header["id"]
-            self.method: str = header["method"]
-            self.group: str = header["group"]
-            self.color: int = int(header["color"])
-            self.config: dict[str, Any] = header["config"]
-            self.problem: dict[str, Any] = header["problem"]
-            self.provenance: dict[str, Any] = header["provenance"]
-            self.summary: dict[str, Any] = header["summary"]
-            self.created: str = header["created"]
-            self.total_steps: int | None = header["total_steps"]
-            self.layout = Layout.from_json(header["layout"])
-            self._status: str = header["status"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunFileError(f"{file}: damaged or not a run ({error!r})") from None
-        if major != SCHEMA_VERSION.split(".")[0]:
-            raise RunFileError(
-                f"{file}: schema {header['schema_version']}, expected {SCHEMA_VERSION}"
-            )
+        header = _read_header(self.path)
+        self.id: str = header["id"]
+        self.method: str = header["method"]
+        self.group: str = header["group"]
+        self.color: int = header["color"]
+        self.config: dict[str, Any] = header["config"]
+        self.problem: dict[str, Any] = header["problem"]
+        self.provenance: dict[str, Any] = header["provenance"]
+        self.summary: dict[str, Any] = header["summary"]
+        self.created: str = header["created"]
+        self.total_steps: int | None = header["total_steps"]
+        self.layout: Layout = header["layout"]
         self.reason: str = header.get("reason", "")
+        self._status: str = header["status"]
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, {self.method}, {self.status})"
@@ -127,59 +96,42 @@ class Run:
     @property
     def status(self) -> str:
         """One of "running", "finished", "failed", "died" (its writer was killed)."""
-        if self._status != "running":
-            return self._status
+        if self._status == "running" and not self._is_held():
+            # let go since run.json was read: ended meanwhile, or killed
+            self._status = _read_header(self.path)["status"]
+            return "died" if self._status == "running" else self._status
+        return self._status
+
+    def _is_held(self) -> bool:
         with contextlib.suppress(FileNotFoundError), (self.path / ".lock").open() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return "running"
-        return "died"
-
-    @property
-    def _segments(self) -> list[Path]:
-        return sorted(path for path in self.path.glob("segment-*") if path.is_dir())
-
-    def _columns(self, group: str, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-        parts: list[dict[str, np.ndarray]] = []
-        for segment in self._segments:
-            file = segment / "steps.h5"
-            with open_strict(file, swmr=self._status == "running") as h5:
-                if group not in h5 or any(name not in h5[group] for name in names):
-                    raise RunFileError(f"{file}: group {group!r} lacks some of {names}")
-                count = int(h5[group]["committed"][0])
-                part = {name: h5[group][name][:count].astype(float) for name in names}
-            if parts and count:  # a resumed run redoes the steps after its checkpoint
-                kept = parts[-1]["step"] < part["step"][0]
-                parts[-1] = {name: column[kept] for name, column in parts[-1].items()}
-            parts.append(part)
-        if not parts:
-            raise RunFileError(f"{self.path}: the run holds no segment; nothing was recorded")
-        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+                return True
+        return False
 
     @property
     def steps(self) -> dict[str, np.ndarray]:
-        """The committed rows: one float64 array [step] per column of `COLUMNS`."""
-        return self._columns("steps", COLUMNS)
+        """The committed rows: one float64 array [step] per column of `COLUMNS`.
+
+        Raises:
+            RunFileError: If they can't be read.
+        """
+        return segments.read_steps(self.path)
 
     @property
     def evaluations(self) -> dict[str, np.ndarray]:
-        """Test evaluations: step, test_loss [nats], test_accuracy [fraction]."""
-        return self._columns("evaluations", EVALUATIONS)
+        """Test evaluations: step, test_loss [nats], test_accuracy [fraction].
 
-    def _snapshot_files(self, prefix: str) -> dict[int, Path]:
-        found: dict[int, Path] = {}
-        for segment in self._segments:
-            for path in sorted((segment / "snapshots").glob(f"{prefix}-*.h5")):
-                number = path.stem.removeprefix(f"{prefix}-")
-                if number.isdigit():
-                    found[int(number)] = path
-        return dict(sorted(found.items()))
+        Raises:
+            RunFileError: If they can't be read.
+        """
+        return segments.read_evaluations(self.path)
 
     @property
     def checkpoints(self) -> tuple[int, ...]:
         """Steps at which the parameters were kept."""
-        return tuple(self._snapshot_files("checkpoint"))
+        return tuple(segments.checkpoint_files(self.path))
 
     def resolve(self, checkpoint: str | int) -> int:
         """The step of "first", "last" or a stored step.
@@ -193,7 +145,7 @@ class Run:
         if checkpoint in ("first", "last"):
             return kept[0] if checkpoint == "first" else kept[-1]
         try:
-            step = int(checkpoint)
+            step = int(str(checkpoint))
         except ValueError:
             step = None
         if step not in kept:
@@ -210,27 +162,26 @@ class Run:
             RunFileError: If it is not kept, damaged, or of another size than the layout.
         """
         number = self.resolve(step)
-        path = self._snapshot_files("checkpoint")[number]
+        path = segments.checkpoint_files(self.path)[number]
         with open_strict(path) as file:
-            theta = file["theta"][()]
-            buffers = {name: np.asarray(data[()]) for name, data in file["buffers"].items()}
-        if theta.shape != (self.layout.size,):
-            raise RunFileError(f"{path}: theta has {theta.shape}, the layout ({self.layout.size},)")
+            theta = require_array(file, "theta", np.float32, self.layout.size)[()]
+            buffers = read_arrays(file, "buffers")
         return Checkpoint(step=number, theta=theta, buffers=buffers)
 
-    @cached_property
+    @property
     def _displacement_index(self) -> list[tuple[np.ndarray, Path]]:
         index = []
-        for path in self._snapshot_files("displacements").values():
+        for path, stop in segments.displacement_files(self.path):
             with open_strict(path) as file:
-                index.append((file["step"][()], path))
+                steps = require_array(file, "step", np.int64, None)[()]
+                require_array(file, "vectors", np.float32, len(steps), self.layout.size)
+            index.append((steps[steps < stop], path))
         return index
 
     @property
     def displacement_steps(self) -> np.ndarray:
         """Steps whose full displacement was recorded; empty for SGD."""
-        steps = [steps for steps, _ in self._displacement_index]
-        return np.unique(np.concatenate(steps)) if steps else np.empty(0, np.int64)
+        return np.concatenate([np.empty(0, np.int64), *(s for s, _ in self._displacement_index)])
 
     def iterate_displacements(
         self, start: int = 0, stop: int | None = None
@@ -240,8 +191,10 @@ class Run:
             wanted = (steps >= start) & (steps < (stop if stop is not None else np.inf))
             if wanted.any():
                 first, last = np.flatnonzero(wanted)[[0, -1]]
+                part = slice(first, last + 1)
                 with open_strict(path) as file:
-                    yield steps[first : last + 1], file["vectors"][first : last + 1]
+                    vectors = require_array(file, "vectors", np.float32, None, None)[part]
+                yield steps[part], vectors
 
     def displacements(
         self, start: int = 0, stop: int | None = None
@@ -276,6 +229,49 @@ class Run:
     def result_paths(self, kind: str | None = None) -> list[Path]:
         """Every result file of the run, by name."""
         return sorted((self.path / "results").glob(f"{kind or '*'}-*.h5"))
+
+
+_HEADER: dict[str, Any] = {
+    "id": str,
+    "status": str,
+    "created": str,
+    "method": str,
+    "group": str,
+    "color": int,
+    "config": dict,
+    "problem": dict,
+    "layout": list,
+    "total_steps": (int, type(None)),
+    "provenance": dict,
+    "summary": dict,
+}
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    """Read run.json, checked, with its layout built."""
+    file = path / "run.json"
+    if not file.is_file():
+        what = "no such folder" if not path.is_dir() else "a folder without run.json"
+        raise RunFileError(f"{path}: expected a run, got {what}; `landscape runs` lists runs")
+    try:
+        header = json.loads(file.read_text(encoding="utf-8"))
+        schema = str(header["schema_version"])
+        if schema.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+            raise RunFileError(
+                f"{file}: schema {schema}, expected {SCHEMA_VERSION}; read it with the version of "
+                "the toolkit that wrote it"
+            )
+        for name, kind in _HEADER.items():
+            if not isinstance(header[name], kind):
+                raise TypeError(f"{name} is {header[name]!r}")
+        if header["color"] not in range(8) or not {"name", "options"} <= set(header["problem"]):
+            raise ValueError(f"color {header['color']}, problem {header['problem']}")
+        header["layout"] = Layout.from_json(header["layout"])
+    except RunFileError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RunFileError(f"{file}: damaged or not a run ({error!r})") from None
+    return header
 
 
 def find_runs(root: str | Path) -> list[Run]:

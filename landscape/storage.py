@@ -5,9 +5,12 @@ reads goes through `open_strict`, which accepts only what the toolkit itself wri
 """
 
 import contextlib
+import errno
 import hashlib
 import json
+import math
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +19,15 @@ import h5py
 import numpy as np
 
 # A deflated block can't shrink by more than about 1032x, so a larger ratio between declared and
-# stored size is a forged shape; small data sets may be declared before anything is written.
+# stored size is a forged shape; a few rows may be declared before they are written.
 _LARGEST_RATIO = 1100
-_ALWAYS_ALLOWED_BYTES = 1 << 20
+_ALWAYS_ALLOWED_BYTES = 1 << 16
+_LARGEST_CHUNK = 1 << 24  # read whole, however few of its numbers are asked for
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
-_LARGEST_TREE = 100_000
+_LARGEST_TREE = 20_000
+SPARE_BYTES = 1 << 20
+"""Kept free on the disk, so that a run can still be ended when its data no longer fit."""
+_DAMAGED = (OSError, KeyError, RuntimeError, MemoryError)
 
 
 class RunFileError(ValueError):
@@ -31,8 +38,8 @@ def _check_dataset(path: Path, name: str, item: h5py.Dataset) -> None:
     def refuse(reason: str) -> RunFileError:
         return RunFileError(f"{path}: data set {name!r} {reason}; refusing to read the file")
 
-    if item.dtype.kind not in "biufS":
-        raise refuse(f"must hold numbers or fixed-length text, got {item.dtype}")
+    if item.dtype.kind not in "biufcS" or item.shape is None:
+        raise refuse(f"must hold numbers or fixed-length text, got {item.dtype} {item.shape}")
     if item.is_virtual:
         raise refuse("is virtual: it would be read from another file")
     if item.external:
@@ -41,7 +48,12 @@ def _check_dataset(path: Path, name: str, item: h5py.Dataset) -> None:
     for index in range(plist.get_nfilters()):
         if plist.get_filter(index)[0] not in _FILTERS:
             raise refuse(f"uses filter {plist.get_filter(index)[0]}, which is not allowed")
+    chunk = math.prod(item.chunks or (0,)) * item.dtype.itemsize
+    if chunk > _LARGEST_CHUNK:
+        raise refuse(f"has chunks of {chunk} bytes, expected at most {_LARGEST_CHUNK}")
     stored = item.id.get_storage_size()
+    if stored > (held := path.stat().st_size):  # asked for last: a live file only grows
+        raise refuse(f"claims {stored} stored bytes in a file of {held}")
     if item.nbytes > _ALWAYS_ALLOWED_BYTES and item.nbytes > _LARGEST_RATIO * stored:
         raise refuse(f"declares {item.nbytes} bytes but stores {stored}")
 
@@ -56,14 +68,14 @@ def _check_group(path: Path, group: h5py.Group, seen: list[int], depth: int = 0)
         link = group.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink):
             raise RunFileError(
-                f"{path}: {group.name}/{name} is a {type(link).__name__}, expected data in the "
-                "file itself; refusing to follow it"
+                f"{path}: {name!r} in {group.name} is a {type(link).__name__}, expected data in "
+                "the file itself; refusing to follow it"
             )
         item = group[name]
         if isinstance(item, h5py.Group):
             _check_group(path, item, seen, depth + 1)
         elif isinstance(item, h5py.Dataset):
-            _check_dataset(path, item.name, item)
+            _check_dataset(path, f"{group.name}/{name}".replace("//", "/"), item)
         else:
             raise RunFileError(f"{path}: {item.name} is neither group nor data set; refusing")
 
@@ -91,12 +103,90 @@ def open_strict(path: str | Path, *, swmr: bool = False) -> Iterator[h5py.File]:
             f"{path}: not a readable HDF5 file ({error}); is it truncated?"
         ) from None
     try:
-        _check_group(path, file, [0])
+        try:
+            _check_group(path, file, [0])
+        except RunFileError:
+            raise
+        except (TypeError, ValueError) as error:  # kinds that h5py has no words for
+            raise RunFileError(f"{path}: holds what can't be read ({error})") from None
         yield file
-    except (OSError, KeyError, RuntimeError) as error:
+    except _DAMAGED as error:
         raise RunFileError(f"{path}: damaged or incomplete ({error})") from error
     finally:
         file.close()
+
+
+def require_array(file: h5py.File, name: str, dtype: type, *shape: int | None) -> h5py.Dataset:
+    """Return a data set of an open file, not yet read; a size of None may be any.
+
+    Raises:
+        RunFileError: If it is missing, or of another kind or shape.
+    """
+    item = file.get(name)
+    if not isinstance(item, h5py.Dataset):
+        raise RunFileError(f"{file.filename}: lacks the data set {name!r}")
+    sides = [
+        None if wanted is None else side for side, wanted in zip(item.shape, shape, strict=False)
+    ]
+    if item.dtype != dtype or len(item.shape) != len(shape) or sides != list(shape):
+        expected = ", ".join("any" if side is None else str(side) for side in shape)
+        raise RunFileError(
+            f"{file.filename}: {name!r} must be {np.dtype(dtype)} [{expected}], got {item.dtype} "
+            f"{list(item.shape)}; is the file from another model?"
+        )
+    return item
+
+
+def read_arrays(file: h5py.File, group: str = "/") -> dict[str, np.ndarray]:
+    """Read all data sets that lie directly in a group.
+
+    Raises:
+        RunFileError: If there is no such group.
+    """
+    items = file.get(group)
+    if not isinstance(items, h5py.Group):
+        raise RunFileError(f"{file.filename}: lacks the group {group!r}")
+    found = {name: item for name, item in items.items() if isinstance(item, h5py.Dataset)}
+    return {name: np.asarray(item[()]) for name, item in found.items()}
+
+
+def require_space(folder: Path, size: int) -> None:
+    """Refuse to write `size` bytes where they don't fit; HDF5 itself crashes on a full disk.
+
+    Raises:
+        OSError: If less than `size` and a mebibyte are free. File systems that don't tell pass.
+    """
+    usage = shutil.disk_usage(folder)
+    if usage.total and usage.free < size + SPARE_BYTES:
+        raise OSError(
+            errno.ENOSPC,
+            f"the disk is full: writing needs {(size + SPARE_BYTES) / 1e6:.1f} MB, "
+            f"{usage.free / 1e6:.1f} MB are free; free some",
+            str(folder),
+        )
+
+
+def write_arrays(path: Path, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Write an HDF5 file of arrays, with checksums, and a JSON header, whole or not at all."""
+    require_space(path.parent, sum(array.nbytes for array in arrays.values()))
+    text = np.frombuffer(json.dumps(plain(header), sort_keys=True).encode(), np.uint8)
+    with (
+        write_whole(path) as temporary,
+        h5py.File(temporary, "w", libver=("v110", "v110")) as file,
+    ):
+        for name, array in {"header": text, **arrays}.items():
+            checked = {"fletcher32": True} if array.size and array.ndim else {}
+            file.create_dataset(name, data=array, **checked)
+
+
+def digest_of(value: Any, arrays: dict[str, np.ndarray]) -> str:
+    """SHA-256 of a JSON-able value and of arrays by name: their kinds, shapes and bytes."""
+    total = hashlib.sha256(canonical(value))
+    for name in sorted(arrays):
+        array = arrays[name]
+        total.update(canonical([name, str(array.dtype), list(array.shape)]))
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import numpy as np
 from landscape.layouts import Layout
 from landscape.results import SCHEMA_VERSION
 from landscape.runs import COLUMNS, EVALUATIONS, find_runs
-from landscape.storage import plain, short_hash, write_json, write_whole
+from landscape.storage import plain, require_space, short_hash, write_json, write_whole
 
 _FLUSH_ROWS, _FLUSH_SECONDS = 64, 1.0
 _DISPLACEMENT_BYTES = 64 << 20
@@ -48,12 +48,16 @@ class RunWriter:
         self._displacements: list[tuple[int, np.ndarray]] = []
         self._flushed = time.monotonic()
         self._file = h5py.File(self.segment / "steps.h5", "w", libver=("v110", "v110"))
+        self._data: dict[str, h5py.Dataset] = {}
         for group, columns in (("steps", COLUMNS), ("evaluations", EVALUATIONS)):
-            for column in columns:
-                self._file.create_dataset(
-                    f"{group}/{column}", (0,), "f8", maxshape=(None,), chunks=(1024,)
+            for name in columns:
+                self._data[f"{group}/{name}"] = self._file.create_dataset(
+                    f"{group}/{name}", (0,), "f8", maxshape=(None,), chunks=(1024,)
                 )
-            self._file.create_dataset(f"{group}/committed", data=np.zeros(1, np.int64))
+            # written now: what SWMR allocates later lies beyond the end of file readers know
+            self._data[f"{group}/committed"] = self._file.create_dataset(
+                f"{group}/committed", data=np.zeros(1, np.int64)
+            )
         self._file.swmr_mode = True
 
     @classmethod
@@ -86,7 +90,10 @@ class RunWriter:
 
         Raises:
             FileExistsError: If the folder exists.
+            ValueError: If there is no such color.
         """
+        if color is not None and color not in range(8):
+            raise ValueError(f"color must be an index of the eight run colors, 0 to 7, got {color}")
         path = Path(path)
         group = group or short_hash({k: v for k, v in config.items() if k != "seed"})
         header = {
@@ -115,8 +122,9 @@ class RunWriter:
             ) from None
         lock = (path / ".lock").open("w")
         fcntl.flock(lock, fcntl.LOCK_EX)
-        write_json(path / "run.json", header)
-        return cls(path, header, lock)
+        writer = cls(path, header, lock)
+        write_json(path / "run.json", header)  # last: what has a run.json can be read
+        return writer
 
     @property
     def id(self) -> str:
@@ -129,14 +137,16 @@ class RunWriter:
         Raises:
             ValueError: If a column is unknown.
         """
+        self._check_open()
         if unknown := set(row) - set(COLUMNS):
             raise ValueError(f"unknown columns {sorted(unknown)}; expected some of {COLUMNS}")
-        self._rows.append(row)
+        self._rows.append(dict(row))
         late = time.monotonic() - self._flushed > _FLUSH_SECONDS
         if late or len(self._rows) >= _FLUSH_ROWS:
             self._flush_rows()
 
     def _flush_rows(self) -> None:
+        require_space(self.path, 0)
         rows, self._rows = self._rows, []
         self._write("steps", rows)
         self._flushed = time.monotonic()
@@ -144,10 +154,10 @@ class RunWriter:
     def _write(self, group: str, rows: list[dict[str, float]]) -> None:
         if not rows:
             return
-        committed = self._file[f"{group}/committed"]
+        committed = self._data[f"{group}/committed"]
         start = int(committed[0])
         for column in COLUMNS if group == "steps" else EVALUATIONS:
-            data = self._file[f"{group}/{column}"]
+            data = self._data[f"{group}/{column}"]
             data.resize((start + len(rows),))
             data[start:] = [float(row.get(column, np.nan)) for row in rows]
             data.flush()
@@ -156,16 +166,20 @@ class RunWriter:
 
     def add_evaluation(self, step: int, test_loss: float, test_accuracy: float) -> None:
         """Add test loss (nats) and accuracy (fraction) after `step` updates."""
+        self._check_open()
+        require_space(self.path, 0)
         row = {"step": step, "test_loss": test_loss, "test_accuracy": test_accuracy}
         self._write("evaluations", [row])
 
     def save_checkpoint(self, step: int, theta: np.ndarray, buffers: dict[str, np.ndarray]) -> None:
         """Store theta [param] and all buffers after `step` updates; flushes everything before."""
+        self._check_open()
         theta = np.ascontiguousarray(theta, np.float32)
         if theta.shape != (self.layout.size,):
             raise ValueError(f"theta must have shape ({self.layout.size},), got {theta.shape}")
         self._flush_rows()
         self._flush_displacements()
+        require_space(self.path, theta.nbytes + sum(np.asarray(b).nbytes for b in buffers.values()))
         with (
             write_whole(self._snapshots / f"checkpoint-{step:08d}.h5") as temporary,
             h5py.File(temporary, "w", libver=("v110", "v110")) as file,
@@ -178,11 +192,12 @@ class RunWriter:
 
     def add_displacement(self, step: int, vector: np.ndarray) -> None:
         """Store what was added to the weights in update `step`, as [param], sign included."""
+        self._check_open()
         if vector.shape != (self.layout.size,):
             raise ValueError(
                 f"displacement must have shape ({self.layout.size},), got {vector.shape}"
             )
-        self._displacements.append((step, np.asarray(vector, np.float32)))
+        self._displacements.append((step, np.array(vector, np.float32)))
         if len(self._displacements) * 4 * self.layout.size >= _DISPLACEMENT_BYTES:
             self._flush_displacements()
 
@@ -190,6 +205,7 @@ class RunWriter:
         block, self._displacements = self._displacements, []
         if not block:
             return
+        require_space(self.path, 4 * self.layout.size * len(block))
         with (
             write_whole(self._snapshots / f"displacements-{block[0][0]:08d}.h5") as temporary,
             h5py.File(temporary, "w", libver=("v110", "v110")) as file,
@@ -204,19 +220,32 @@ class RunWriter:
 
     def finish(self, summary: dict[str, Any] | None = None) -> None:
         """End the run well, with its summary numbers (test_loss, test_accuracy, ...)."""
+        self._check_open()
         self._end("finished", {"summary": plain(summary or {})})
 
     def fail(self, reason: str) -> None:
         """End the run as failed, keeping everything written so far."""
+        self._check_open()
+        waiting = len(self._displacements)
+        try:
+            self._flush_displacements()
+        except OSError as error:
+            reason = f"{reason}; the last {waiting} displacements are lost ({error})"
         self._end("failed", {"reason": reason})
 
+    def _check_open(self) -> None:
+        if self._header["status"] != "running":
+            raise ValueError(f"{self.path}: the run has ended and is frozen; begin a new one")
+
     def _end(self, status: str, more: dict[str, Any]) -> None:
-        self._flush_rows()
-        self._flush_displacements()
-        self._file.close()
-        self._header.update(status=status, ended=utc_now(), **more)
-        write_json(self.path / "run.json", self._header)
-        self._lock.close()
+        try:
+            self._write("steps", self._rows)  # what is kept free on the disk is kept for this
+            self._flush_displacements()
+            self._file.close()
+            self._header.update(status=status, ended=utc_now(), **more)
+            write_json(self.path / "run.json", self._header)
+        finally:
+            self._lock.close()
 
 
 def _choose_color(root: Path, group: str, method: str) -> int:
