@@ -187,7 +187,6 @@ def _prepared_model(model: nn.Module, bn: str, batch_size: int) -> nn.Module:
         if bn == "frozen" and module.running_mean is None:
             raise ValueError(f"BatchNorm {name!r} has no running statistics; take bn='batch'")
         module.training = bn == "batch"
-        module.track_running_stats = bn == "frozen"
     return model
 
 

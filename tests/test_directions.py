@@ -54,6 +54,7 @@ def test_numbers_equal_those_computed_pair_by_pair():
     assert result.mean_cosine == pytest.approx(np.mean(pairs), abs=1e-14)
     assert result.resultant_length == pytest.approx(np.linalg.norm(unit.mean(0)), abs=1e-14)
     np.testing.assert_allclose(result.cosines, unit @ unit.T, atol=1e-14)
+    assert (np.diag(result.cosines) == 1).all()
     np.testing.assert_allclose(result.norms, np.linalg.norm(vectors, axis=1))
     expected = [unit[i] @ unit[i + 1] for i in range(8)]
     np.testing.assert_allclose(result.consecutive, expected, atol=1e-14)
