@@ -1,0 +1,77 @@
+"""The column at the right: what a figure shows, how it was measured, and how to take it away."""
+
+from collections.abc import Sequence
+from urllib.parse import urlencode
+
+from dash import html
+from dash.development.base_component import Component
+from landscape.figures.captions import caption, facts_rows
+
+from landscape.runs import StoredResult
+
+from . import panes
+from .store import AnyRun, Store
+
+PAPER = ("pdf", "svg", "png")
+
+
+def data_address(run: AnyRun, stored: StoredResult, form: str = "csv") -> str:
+    """Where the arrays of a result can be loaded down: csv or h5."""
+    return f"/data/{run.id}/{stored.kind}/{stored.key}.{form}"
+
+
+def figure_address(run: AnyRun, stored: StoredResult, form: str, **drawing: str) -> str:
+    """Where the paper figure of a result can be loaded down."""
+    query = "?" + urlencode(drawing) if drawing else ""
+    return f"/figure/{run.id}/{stored.kind}/{stored.key}.{form}{query}"
+
+
+def downloads(run: AnyRun, stored: StoredResult, **drawing: str) -> list[tuple[str, str]]:
+    """Everything a result can be taken away as: (label, address)."""
+    paper = [(form.upper(), figure_address(run, stored, form, **drawing)) for form in PAPER]
+    return [
+        *paper,
+        ("CSV", data_address(run, stored, "csv")),
+        ("HDF5", data_address(run, stored, "h5")),
+    ]
+
+
+def described(
+    store: Store, run: AnyRun, stored: StoredResult, command: str, **drawing: str
+) -> list[Component]:
+    """Facts, caption and downloads of a result.
+
+    Args:
+        store: Where the result is kept.
+        run: The run it belongs to.
+        stored: The result.
+        command: The command line that makes it.
+        drawing: How it is drawn, handed to the paper figure.
+
+    Raises:
+        RunFileError: If the result is damaged.
+    """
+    result = store.load(stored)
+    text = caption(result)
+    return [
+        panes.section("Facts", panes.facts(facts_rows(result))),
+        panes.section("Caption", html.P(text, className="caption"), copy=text),
+        download_section(downloads(run, stored, **drawing), command),
+    ]
+
+
+def download_section(links: Sequence[tuple[str, str]], command: str) -> Component:
+    """Buttons to take figure and data away, and the command line that makes them."""
+    buttons = [
+        html.A(label, href=href, className="button small", download="") for label, href in links
+    ]
+    return panes.section("Download", html.Div(buttons, className="buttons"), panes.code(command))
+
+
+def troubles(store: Store, run: AnyRun) -> list[Component]:
+    """Notices of what can't be read or did not end well in a run."""
+    told = [panes.notice(text, "err") for text in store.damaged(run)]
+    if run.status in ("failed", "died"):
+        why = run.reason or "its writer was killed; what it recorded is shown"
+        told.insert(0, panes.notice(f"The run {run.status}: {why}"))
+    return [html.Section(told)] if told else []

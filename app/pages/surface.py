@@ -1,0 +1,332 @@
+"""The loss on a plane, from above and in 3D, with the path of training drawn on it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from dash import html
+from dash.development.base_component import Component
+
+from landscape.figures import interactive as figures
+from landscape.figures.numbers import count, number, percent
+from landscape.figures.scales import lr_drops
+from landscape.results import Surface
+from landscape.runs import RunFileError, StoredResult
+
+from .. import panes
+from ..inspector import data_address, described, downloads, troubles
+from ..panes import Card, Pane, View, key
+from ..scrubber import selected_step
+from ..store import AnyRun, MissingError, Store, checkpoint_of
+from ..view_state import ViewState, encode
+
+_PLANES = {
+    "random": "random directions",
+    "trajectory": "path PCA 1–2",
+    "hessian": "top Hessian eigenvectors",
+}
+
+
+def view(state: ViewState, store: Store, theme: str) -> View:
+    """The page of a run's surfaces, profile and trajectory."""
+    run = store.run(state.run)
+    stored = panes.found(lambda: chosen(state, run, store))
+    page = _Page(state, store, theme, run, stored)
+    surface = panes.found(page.surface)
+    chips = [panes.run_chip(run)]
+    if stored is not None:
+        chips.append(panes.chip("checkpoint", html.B(count(checkpoint_of(stored)))))
+    return View(
+        title="Surface",
+        chips=chips,
+        buttons=[panes.export_menu("Export", downloads(run, stored, **page.drawing))]
+        if stored is not None
+        else [],
+        toolbar=_toolbar(state, store, run, stored, surface),
+        cards=page.cards(),
+        inspector=_inspector(page, surface),
+        shape=f"surface {run.id}",
+    )
+
+
+def plane_of(stored: StoredResult) -> str:
+    """The kind of plane of a stored surface."""
+    return str(stored.options.get("plane") or stored.facts.get("plane") or "given")
+
+
+def chosen(state: ViewState, run: AnyRun, store: Store) -> StoredResult:
+    """The surface of the address, else the newest on the plane of the path, else the newest.
+
+    Raises:
+        MissingError: If there is no such surface.
+    """
+    if state.surface is not None:
+        return store.find(run, "surface", state.surface)
+    there = store.results(run, "surface")
+    if not there:
+        raise MissingError("No surface measured yet.", store.command("surface", run, "--points 21"))
+    on_path = [stored for stored in there if plane_of(stored) == "trajectory"]
+    return (on_path or there)[-1]
+
+
+class _Page:
+    """The panes of one surface."""
+
+    def __init__(
+        self,
+        state: ViewState,
+        store: Store,
+        theme: str,
+        run: AnyRun,
+        stored: StoredResult | None,
+    ) -> None:
+        self.state, self.store, self.theme, self.run, self.stored = state, store, theme, run, stored
+        self.selected = selected_step(state, run)
+        steps = panes.found(lambda: store.steps(run))
+        self.drops = lr_drops(steps["step"], steps["lr"]) if steps else []
+        self.drawing = {"value": state.value, "scale": state.scale}
+
+    def surface(self) -> Surface:
+        """The surface shown; raises what says why there is none."""
+        return self.store.load(self.stored or chosen(self.state, self.run, self.store))
+
+    def trajectory(self) -> Any:
+        """The newest trajectory; raises what says why there is none."""
+        return self.store.load(self.store.at(self.run, "trajectory", None))
+
+    def cards(self) -> list[Card]:
+        """Maps, the path, profile and trajectory."""
+        maps = [self._map("contour"), self._map("3d")]
+        kept = {"split": maps, "contour": maps[:1], "scene": maps[1:]}[self.state.show]
+        return [
+            Card(panes=kept, height=400, footer=self._footer()),
+            Card(panes=[self._path_loss(), self._path_distance()], height=206),
+            Card(panes=[self._profile(), self._explained()], height=230),
+            Card(panes=[self._lengths(), self._angles(), self._distances()], height=206),
+        ]
+
+    def _map(self, kind: str) -> Pane:
+        def draw() -> panes.Body:
+            try:
+                return figures.plot_surface(
+                    self.surface(),
+                    view=kind,
+                    value=self.state.value,
+                    scale=self._scale(),
+                    theme=self.theme,
+                    color=self.run.color,
+                    drops=self.drops,
+                    selected=self.selected,
+                )
+            except RunFileError:
+                raise
+            except ValueError as error:
+                raise MissingError(str(error)) from None
+
+        body = panes.shown(draw, self.store)
+        meta = getattr(getattr(body, "layout", None), "meta", None) or {}
+        value = "train loss" if self.state.value == "loss" else "train accuracy"
+        is_scene = kind == "3d"
+        note = (
+            f"height and color: {value}, {meta.get('scale', '')}"
+            if is_scene
+            else meta.get("header")
+        )
+        return Pane(
+            name="scene" if is_scene else "contour",
+            title="Surface" if is_scene else "Contour",
+            note=(note or "") if meta else "",
+            body=body,
+            scene=is_scene,
+            download=data_address(self.run, self.stored) if self.stored and not is_scene else "",
+        )
+
+    def _scale(self) -> str | None:
+        return None if self.state.scale == "log" else self.state.scale
+
+    def _footer(self) -> list[Component]:
+        contour = self._map("contour").body
+        meta = getattr(getattr(contour, "layout", None), "meta", None)
+        if not meta:
+            return []
+        color = f"var(--path-{self.run.color % 8})"
+        name = "Train loss" if self.state.value == "loss" else "Train accuracy"
+        parts: list[Component] = [panes.color_bar(name, [(at, text) for at, text in meta["bar"]])]
+        if len(self.surface().path_step):
+            parts += [key("start", color, "start"), key("end", color, "disc")]
+            parts += [key("lr drop", "var(--text)", "drop")] if self.drops else []
+            parts += [key("in the plane", color, "disc"), key("out of it", color, "ring")]
+        if meta["diverged"]:
+            parts.append(key("diverged", "var(--err)", "diverged"))
+        if meta["missing"]:
+            parts.append(key("not evaluated", "var(--zero)", "hatch"))
+        return parts
+
+    def _with_path(self) -> Surface:
+        surface = self.surface()
+        if not len(surface.path_step):
+            raise MissingError("This surface carries no checkpoints of a run.")
+        return surface
+
+    def _path_loss(self) -> Pane:
+        def draw() -> panes.Body:
+            return figures.plot_path_loss(self._with_path(), **self._along())
+
+        return self._pane(
+            "path-loss",
+            "Loss along the path",
+            draw,
+            self._path_keys("measured", "surface below it"),
+        )
+
+    def _path_distance(self) -> Pane:
+        def draw() -> panes.Body:
+            return figures.plot_path_distance(self._with_path(), **self._along())
+
+        keys = self._path_keys("out of the plane", "to the end, in the plane")
+        return self._pane("path-distance", "Distance", draw, keys)
+
+    def _along(self) -> dict[str, Any]:
+        return {
+            "drops": self.drops,
+            "selected": self.selected,
+            "theme": self.theme,
+            "color": self.run.color,
+        }
+
+    def _path_keys(self, solid: str, dotted: str) -> list[Component]:
+        return [
+            key(solid, f"var(--run-{self.run.color % 8})"),
+            key(dotted, "var(--muted)", "dotted"),
+        ]
+
+    def _profile(self) -> Pane:
+        def draw() -> panes.Body:
+            profile = self.store.load(self.store.at(self.run, "profile", None))
+            return figures.plot_profile(profile, theme=self.theme, color=self.run.color)
+
+        return self._pane(
+            "profile", "Profile", draw, note="rise L − L(center): median, lowest to highest"
+        )
+
+    def _explained(self) -> Pane:
+        def draw() -> panes.Body:
+            return figures.plot_explained(self.trajectory(), **self._plain())
+
+        return self._pane("explained", "Explained variance", draw, note="outline: random walk")
+
+    def _lengths(self) -> Pane:
+        def draw() -> panes.Body:
+            return figures.plot_step_lengths(self.trajectory(), **self._plain())
+
+        return self._pane("lengths", "Step length", draw, note="between checkpoints")
+
+    def _angles(self) -> Pane:
+        def draw() -> panes.Body:
+            return figures.plot_turning_angles(self.trajectory(), **self._plain())
+
+        return self._pane("angles", "Turning angle", draw, note="dashed: random walk")
+
+    def _distances(self) -> Pane:
+        def draw() -> panes.Body:
+            return figures.plot_distances(self.trajectory(), **self._plain())
+
+        return self._pane("distances", "Distance", draw, note="from the start, to the end")
+
+    def _plain(self) -> dict[str, Any]:
+        return {"theme": self.theme, "color": self.run.color}
+
+    def _pane(
+        self, name: str, title: str, draw: Any, keys: Sequence[Component] = (), note: str = ""
+    ) -> Pane:
+        body = panes.shown(draw, self.store)
+        return Pane(name=name, title=title, body=body, keys=keys, note=note)
+
+
+def _toolbar(
+    state: ViewState,
+    store: Store,
+    run: AnyRun,
+    stored: StoredResult | None,
+    surface: Surface | None,
+) -> list[Component]:
+    if stored is None or surface is None:
+        return []
+    shows = (("split", "Split"), ("contour", "Contour"), ("scene", "3D"))
+    planes = [
+        (_told(other), encode(state.to(surface=other.key)))
+        for other in reversed(store.results(run, "surface"))
+    ]
+    parts: list[Component] = [
+        panes.segmented(
+            "panes",
+            [(text, encode(state.to(show=name)), name == state.show) for name, text in shows],
+        ),
+        panes.choice("plane", "Plane", planes, encode(state.to(surface=stored.key))),
+    ]
+    if np.isfinite(surface.accuracy).any():
+        values = (("loss", "train loss"), ("accuracy", "train accuracy"))
+        parts.append(_choice(state, "value", "Value", values))
+    parts.append(_choice(state, "scale", "Scale", (("log", "log"), ("linear", "linear"))))
+    return parts
+
+
+def _choice(
+    state: ViewState, name: str, label: str, options: Sequence[tuple[str, str]]
+) -> Component:
+    links = [(text, encode(state.to(**{name: option}))) for option, text in options]
+    return panes.choice(name, label, links, encode(state))
+
+
+def _told(stored: StoredResult) -> str:
+    plane = plane_of(stored)
+    points = stored.options.get("points")
+    size = f", {points} points" if points else ""
+    return f"{_PLANES.get(plane, plane)}{size}, step {checkpoint_of(stored)}"
+
+
+def _inspector(page: _Page, surface: Surface | None) -> list[Component]:
+    run, store, stored = page.run, page.store, page.stored
+    parts: list[Component] = troubles(store, run)
+    if stored is None or surface is None:
+        return parts
+    point = _point(page, surface)
+    command = store.command(
+        "surface", run, f"--plane {plane_of(stored)}", f"--checkpoint {checkpoint_of(stored)}"
+    )
+    return [
+        *point,
+        *parts,
+        *_cells(surface),
+        *described(store, run, stored, command, **page.drawing),
+    ]
+
+
+def _point(page: _Page, surface: Surface) -> list[Component]:
+    """The checkpoint that the scrubber stands on, where the surface carries it."""
+    if not len(surface.path_step):
+        return []
+    wanted = page.selected if page.selected is not None else surface.path_step[-1]
+    at = int(np.argmin(np.abs(surface.path_step - wanted)))
+    trajectory = panes.found(page.trajectory)
+    accuracy = float("nan")
+    if trajectory is not None and surface.path_step[at] in trajectory.step:
+        accuracy = trajectory.accuracy[list(trajectory.step).index(surface.path_step[at])]
+    a, b = surface.path_position[at]
+    rows = [
+        ("step", f"{count(surface.path_step[at])} of {count(surface.path_step[-1])}"),
+        ("position", f"{number(a)}, {number(b)}"),
+        ("out of plane", number(surface.path_off_plane[at])),
+    ]
+    head = panes.large(
+        (number(surface.path_loss[at]), "train loss"), (percent(accuracy), "train accuracy")
+    )
+    return [panes.section("Selected checkpoint", head, panes.facts(rows))]
+
+
+def _cells(surface: Surface) -> list[Component]:
+    diverged = int((surface.evaluated & ~np.isfinite(surface.loss)).sum())
+    missing = int((~surface.evaluated).sum())
+    told = [f"{diverged} points diverged"] if diverged else []
+    told += [f"{missing} not evaluated"] if missing else []
+    return [html.Section(panes.notice(", ".join(told) + "."))] if told else []

@@ -1,0 +1,284 @@
+"""What the app knows of a folder: its runs and their results.
+
+They are read when asked for and kept while the files stay the same. Pages name runs by id and
+results by key, never by path.
+"""
+
+import os
+import shlex
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from landscape.results import Result, Spectrum, load_result, read_header
+from landscape.runs import COLUMNS, EVALUATIONS, Run, RunFileError, StoredResult
+from landscape.storage import short_hash
+
+T = TypeVar("T")
+
+
+class Kept:
+    """The last values made, by key; making one again costs only time."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._values: OrderedDict[Hashable, Any] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """The value of a key, made by `make` where it isn't kept."""
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+                return self._values[key]
+        value = make()
+        with self._lock:
+            self._values[key] = value
+            while len(self._values) > self._most:
+                self._values.popitem(last=False)
+        return value
+
+
+class MissingError(LookupError):
+    """Something that has not been measured.
+
+    Attributes:
+        reason: One line: what is missing.
+        command: The command line that makes it, or "".
+    """
+
+    def __init__(self, reason: str, command: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.command = reason, command
+
+
+class ResultFolder:
+    """Result files that lie outside a run, shown as if they were one."""
+
+    color = 0
+    method = "results"
+    status = "finished"
+    group = reason = created = ""
+    total_steps = None
+    layout = None
+    checkpoints: tuple[int, ...] = ()
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.name, self.id = path, path.name, short_hash(str(path), 10)
+        self.config: dict[str, Any] = {}
+        self.problem: dict[str, Any] = {}
+        self.provenance: dict[str, Any] = {}
+        self.summary: dict[str, Any] = {}
+
+    @property
+    def steps(self) -> dict[str, np.ndarray]:
+        """No training was recorded: empty columns."""
+        return {name: np.empty(0) for name in COLUMNS}
+
+    @property
+    def evaluations(self) -> dict[str, np.ndarray]:
+        """No training was recorded: empty columns."""
+        return {name: np.empty(0) for name in EVALUATIONS}
+
+    def result_paths(self) -> list[Path]:
+        """The HDF5 files of the folder, by name."""
+        return sorted(self.path.glob("*.h5"))
+
+
+AnyRun = Run | ResultFolder
+
+
+class Store:
+    """The runs below a folder.
+
+    Args:
+        root: A run, a folder of runs, a folder of result files, or one result file.
+
+    Raises:
+        ValueError: If there is no such folder, or neither a run nor a result in it.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        root = Path(root).resolve()
+        self.root = root.parent if root.is_file() else root
+        if not self.root.is_dir():
+            raise ValueError(
+                f"the app shows a run or a folder of runs, got {root}, which does not exist; "
+                "record one with `landscape train` or `landscape demo`"
+            )
+        self._runs, self._headers = Kept(1024), Kept(8192)
+        self._records, self._results = Kept(64), Kept(64)
+        self.unreadable: dict[str, str] = {}
+        """Folders that look like runs but can't be read, and why."""
+        if not self.runs() and not self.unreadable:
+            raise ValueError(
+                f"the app shows a run or a folder of runs, got {root}, which holds neither runs "
+                "nor results; record one with `landscape train` or `landscape demo`"
+            )
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the folder is itself one run, or one set of results."""
+        return (self.root / "run.json").is_file() or not self._folders()
+
+    def _folders(self) -> list[Path]:
+        if (self.root / "run.json").is_file():
+            return [self.root]
+        inside = (path for path in self.root.iterdir() if (path / "run.json").is_file())
+        return sorted(path for path in inside if path.resolve().is_relative_to(self.root))
+
+    def runs(self) -> list[AnyRun]:
+        """The runs, oldest first. What can't be read is told in `unreadable`."""
+        folders = self._folders()
+        found: list[AnyRun] = []
+        unreadable = {}
+        for folder in folders:
+            try:
+                found.append(self._run(folder))
+            except (RunFileError, OSError) as error:
+                unreadable[folder.name] = self.told(error)
+        self.unreadable = unreadable
+        if not folders and any(self.root.glob("*.h5")):
+            return [ResultFolder(self.root)]
+        return sorted(found, key=lambda run: (run.created, run.name))
+
+    def _run(self, folder: Path) -> Run:
+        return self._runs.get((folder, _stamp(folder / "run.json")), lambda: Run(folder))
+
+    def run(self, run_id: str | None) -> AnyRun:
+        """The run of an id.
+
+        Raises:
+            MissingError: If there is none in this folder.
+        """
+        for run in self.runs():
+            if run.id == run_id:
+                return run
+        raise MissingError(f"No run with the id {run_id} in {self.root.name}.")
+
+    def _record(self, run: AnyRun, what: str) -> dict[str, np.ndarray]:
+        if isinstance(run, ResultFolder):
+            return getattr(run, what)
+        files = tuple(_stamp(path) for path in sorted(run.path.glob("segment-*/steps.h5")))
+        return self._records.get((what, run.id, files), lambda: getattr(run, what))
+
+    def steps(self, run: AnyRun) -> dict[str, np.ndarray]:
+        """The recorded rows, one array [step] per column; empty while there are none."""
+        return self._record(run, "steps")
+
+    def evaluations(self, run: AnyRun) -> dict[str, np.ndarray]:
+        """The test evaluations; empty while there are none."""
+        return self._record(run, "evaluations")
+
+    def results(self, run: AnyRun, kind: str | None = None) -> list[StoredResult]:
+        """The readable results of a run, oldest first."""
+        found = [stored for stored in map(self._stored, run.result_paths()) if stored]
+        wanted = (stored for stored in found if kind in (None, stored.kind))
+        return sorted(wanted, key=lambda stored: stored.created)
+
+    def damaged(self, run: AnyRun) -> list[str]:
+        """The result files of a run that can't be read, and why."""
+        told = []
+        for path in run.result_paths():
+            if self._stored(path) is None:
+                try:
+                    read_header(path)
+                except (RunFileError, OSError) as error:
+                    told.append(self.told(error))
+        return told
+
+    def _stored(self, path: Path) -> StoredResult | None:
+        return self._headers.get((path, _stamp(path)), lambda: _read(path))
+
+    def load(self, stored: StoredResult) -> Any:
+        """Read a result with its arrays, eigenvectors excepted; the last 64 stay in memory.
+
+        Raises:
+            RunFileError: If the file is damaged.
+        """
+        return self._results.get((stored.path, _stamp(stored.path)), lambda: _load(stored.path))
+
+    def find(self, run: AnyRun, kind: str, key: str) -> StoredResult:
+        """The result of a kind and key.
+
+        Raises:
+            MissingError: If the run has none.
+        """
+        for stored in self.results(run, kind):
+            if stored.key == key:
+                return stored
+        raise MissingError(f"{run.name} has no {kind} with the key {key}.", self.command(kind, run))
+
+    def at(self, run: AnyRun, kind: str, step: int | None) -> StoredResult:
+        """The newest result of a kind at a checkpoint; None is the last that has one.
+
+        Raises:
+            MissingError: If there is none.
+        """
+        found = self.results(run, kind)
+        if not found:
+            raise MissingError(f"No {kind} measured yet.", self.command(kind, run))
+        wanted = max(checkpoint_of(stored) for stored in found) if step is None else step
+        there = [stored for stored in found if checkpoint_of(stored) == wanted]
+        if not there:
+            options = f"--checkpoint {wanted}"
+            raise MissingError(
+                f"No {kind} at checkpoint {wanted}.", self.command(kind, run, options)
+            )
+        return there[-1]
+
+    def series(self, run: AnyRun, kind: str) -> list[tuple[int, Any]]:
+        """The newest result of a kind at each checkpoint, in the order of steps."""
+        newest = {checkpoint_of(stored): stored for stored in self.results(run, kind)}
+        return [(step, self.load(newest[step])) for step in sorted(newest)]
+
+    def command(self, analysis: str, run: AnyRun, *options: str) -> str:
+        """The command line that measures something of a run."""
+        name = {"density": "spectrum"}.get(analysis, analysis)
+        path = os.path.relpath(run.path)
+        path = str(run.path) if path.startswith("..") else path
+        return " ".join(["landscape", name, shlex.quote(path), *options])
+
+    def told(self, error: Exception) -> str:
+        """An error's text with file names relative to the folder shown."""
+        return str(error).replace(f"{self.root.parent}{os.sep}", "")
+
+
+def checkpoint_of(stored: StoredResult | Result) -> int:
+    """The step of the checkpoint a result was measured at; 0 where it tells none."""
+    step = stored.facts.get("checkpoint", 0)
+    return int(step) if isinstance(step, int | float) else 0
+
+
+def _read(path: Path) -> StoredResult | None:
+    try:
+        header = read_header(path)
+    except (RunFileError, OSError):
+        return None
+    key = path.stem.rpartition("-")[2]
+    return StoredResult(
+        path=path,
+        kind=header["kind"],
+        key=key if key.isalnum() else short_hash(path.name),
+        options=header["options"],
+        facts=header["facts"],
+        created=str(header["provenance"].get("created", "")),
+    )
+
+
+def _load(path: Path) -> Result:
+    result = load_result(path)
+    return replace(result, eigenvectors=None) if isinstance(result, Spectrum) else result
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0)
+    return (status.st_mtime_ns, status.st_size)

@@ -1,0 +1,115 @@
+"""What the address bar says: one frozen value per view, and the way there and back.
+
+Everything that decides what a page shows stands in the URL, so that a view can be linked and
+the browser's back and forward buttons work. Runs and results are named by id and key.
+"""
+
+import re
+from dataclasses import dataclass, fields, replace
+from urllib.parse import parse_qsl, quote, urlencode
+
+RUN_PAGES = ("overview", "surface", "spectrum", "consistency")
+LIBRARY_PAGES = ("runs", "compare")
+
+_CHOICES = {
+    "value": ("loss", "accuracy"),
+    "scale": ("log", "linear"),
+    "show": ("split", "contour", "scene"),
+    "protocol": ("frozen", "online"),
+    "plane": ("random", "trajectory", "hessian"),
+}
+_ON_PAGE = {
+    "runs": ("select", "run"),
+    "compare": ("select", "plane", "value", "scale"),
+    "overview": ("step",),
+    "surface": ("surface", "show", "value", "scale", "step"),
+    "spectrum": ("step",),
+    "consistency": ("protocol", "step"),
+}
+_NAME = re.compile(r"[A-Za-z0-9]{1,64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewState:
+    """What is shown. A field that doesn't matter on a page doesn't appear in its address."""
+
+    page: str = "runs"
+    """One of `LIBRARY_PAGES` or `RUN_PAGES`, or "unknown"."""
+    run: str | None = None
+    """Id of the run shown; on the list of runs, of the one in the inspector."""
+    select: tuple[str, ...] | None = None
+    """Ids of the runs chosen or compared; None where nobody has chosen yet."""
+    step: int | None = None
+    """Checkpoint; None is the last."""
+    surface: str | None = None
+    """Key of the surface; None is the newest with a path, else the newest."""
+    plane: str = "random"
+    """Kind of plane compared."""
+    value: str = "loss"
+    scale: str = "log"
+    show: str = "split"
+    """Panes of the surface page: contour beside 3D, or one of them."""
+    protocol: str = "frozen"
+
+    def to(self, **changes: object) -> "ViewState":
+        """Give the same view with some fields changed."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+
+_DEFAULTS = {item.name: item.default for item in fields(ViewState)}
+
+
+def encode(state: ViewState) -> str:
+    """Write a view as path and query. Fields at their default are left out."""
+    if state.page in RUN_PAGES:
+        path = f"/run/{quote(state.run or '', safe='')}"
+        path += "" if state.page == "overview" else f"/{state.page}"
+    else:
+        path = f"/{state.page}"
+    query = []
+    for name in _ON_PAGE.get(state.page, ()):
+        content = getattr(state, name)
+        if content != _DEFAULTS[name]:
+            query.append((name, ",".join(content) if isinstance(content, tuple) else content))
+    return path + ("?" + urlencode(query, safe=",") if query else "")
+
+
+def decode(pathname: str | None, search: str | None) -> ViewState:
+    """Read a view from an address. What can't be read falls back to its default.
+
+    A page that doesn't exist gives page "unknown"; whether run and surface exist is for the
+    store to say.
+    """
+    parts = [part for part in (pathname or "/").split("/") if part]
+    page, run = _page(parts)
+    state = ViewState(page=page, run=run)
+    if page == "unknown":
+        return state
+    for name, text in parse_qsl((search or "").lstrip("?"), keep_blank_values=True)[:32]:
+        if name in _ON_PAGE[page]:
+            state = state.to(**_field(name, text))
+    return state
+
+
+def _page(parts: list[str]) -> tuple[str, str | None]:
+    match parts:
+        case []:
+            return "runs", None
+        case [page] if page in LIBRARY_PAGES:
+            return page, None
+        case ["run", run]:
+            return "overview", run
+        case ["run", run, page] if page in RUN_PAGES:
+            return page, run
+    return "unknown", None
+
+
+def _field(name: str, text: str) -> dict[str, object]:
+    if name in _CHOICES:
+        return {name: text} if text in _CHOICES[name] else {}
+    if name == "step":
+        return {name: int(text)} if re.fullmatch(r"[0-9]{1,12}", text) else {}
+    if name == "select":
+        ids = (part for part in text.split(",")[:64] if _NAME.fullmatch(part))
+        return {name: tuple(dict.fromkeys(ids))}
+    return {name: text} if _NAME.fullmatch(text) else {}

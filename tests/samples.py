@@ -1,0 +1,291 @@
+"""Small synthetic runs with every kind of result, for tests of what reads and shows them.
+
+The numbers follow simple formulas: nothing is trained, nothing here needs torch.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from landscape.layouts import Entry, Layout
+from landscape.results import (
+    Consistency,
+    Density,
+    Profile,
+    Result,
+    Spectrum,
+    Surface,
+    Trajectory,
+    result_key,
+)
+from landscape.writers import RunWriter
+
+STEPS, EVERY = 240, 30
+CHECKPOINTS = tuple(range(0, STEPS + 1, EVERY))
+METHODS = {"sgd": "SGD", "sam": "SAM", "aace": "SAM+AACE"}
+_SHARPNESS = {"sgd": 6.0, "sam": 2.0, "aace": 3.2}
+_AGREEMENT = {"SAM ρ=0.05": 0.03, "AACE ρ=0.2": 0.62}
+_DATA = "0123456789abcdef"
+
+LAYOUT = Layout(
+    (
+        Entry(name="conv.weight", shape=(4, 3, 3), offset=0, kind="weight"),
+        Entry(name="norm.weight", shape=(4,), offset=36, kind="norm"),
+        Entry(name="head.weight", shape=(5, 4), offset=40, kind="weight"),
+        Entry(name="head.bias", shape=(5,), offset=60, kind="bias"),
+    )
+)
+
+
+def make_runs(root: Path, names: tuple[str, ...] = ("sgd", "sam", "aace")) -> Path:
+    """Write one run per name, each with results of every kind, and give the folder."""
+    for seed, name in enumerate(names):
+        _make_run(root / name, METHODS.get(name, "SGD"), name, seed)
+    return root
+
+
+def _make_run(path: Path, method: str, name: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    thetas = _walk(rng)
+    writer = RunWriter.create(
+        path,
+        config={"preset": f"fashion-{name}", "seed": seed, "lr": 0.1, "epochs": 4, "rho": 0.05},
+        problem={"name": "fashion", "options": {}},
+        layout=LAYOUT,
+        method=method,
+        total_steps=STEPS,
+        provenance={"versions": {"torch": "2.13.0"}, "device": "cpu"},
+    )
+    for step in range(STEPS + 1):
+        if step in CHECKPOINTS:
+            writer.save_checkpoint(step, thetas[CHECKPOINTS.index(step)], {"mean": np.zeros(4)})
+            writer.add_evaluation(step, _loss(step) + 0.15, 0.88 - 0.7 * np.exp(-step / 40))
+        if step < STEPS:
+            writer.append(_row(step, method, rng))
+    writer.finish({"test_loss": _loss(STEPS) + 0.15, "test_accuracy": 0.878})
+    facts = {
+        "run": writer.id,
+        "run_name": name,
+        "method": method,
+        "model": "conv net",
+        "parameters": LAYOUT.size,
+        "bn": "frozen",
+        "data": "Fashion-MNIST, train split, 2000 class-balanced samples, seed 0",
+        "samples": 2000,
+        "data_digest": _DATA,
+        "dtype": "float32",
+        "seed": 0,
+    }
+    for result in _results(name, method, thetas, rng, facts):
+        key = result_key(
+            result.kind,
+            result.options | {"n": len(list((path / "results").glob("*")))},
+            run=writer.id,
+            checkpoint=result.facts["checkpoint"],
+            data_digest=_DATA,
+        )
+        result.save(path / "results" / f"{result.kind}-{key}.h5")
+
+
+def _walk(rng: np.random.Generator) -> np.ndarray:
+    lengths = np.concatenate([[0.0], np.linspace(1.0, 0.15, len(CHECKPOINTS) - 1)])
+    drift = np.zeros(LAYOUT.size)
+    drift[:20] = 1.0
+    steps = lengths[:, None] * (0.5 * drift + 0.4 * rng.normal(size=(len(lengths), LAYOUT.size)))
+    return np.cumsum(steps, axis=0).astype(np.float32)
+
+
+def _loss(step: float) -> float:
+    return 2.2 * float(np.exp(-step / 45)) + 0.06 + (0.1 if step < 160 else 0.0)
+
+
+def _row(step: int, method: str, rng: np.random.Generator) -> dict[str, float]:
+    row = {
+        "step": step,
+        "epoch": step / 60,
+        "loss": _loss(step) * float(np.exp(0.15 * rng.normal())),
+        "accuracy": 0.9 - 0.8 * float(np.exp(-step / 40)),
+        "lr": 0.1 if step < 160 else 0.02,
+        "gradient_norm": 1.0 + 0.1 * float(rng.normal()),
+    }
+    if method != "SGD":
+        kept = method == "SAM+AACE"
+        row["displacement_norm"] = (
+            0.05 if not kept else 0.02 + 0.1 * (1 - float(np.exp(-step / 60)))
+        )
+        row["cosine_previous"] = (0.6 if kept else 0.02) + 0.05 * float(rng.normal())
+        row["loss_rise"] = (0.02 if kept else 0.08) * (1 + 0.1 * float(rng.normal()))
+        if step % 50 == 0:
+            row["cosine_gradient"] = (-0.05 if kept else 1.0) + 0.01 * float(rng.normal())
+    return row
+
+
+def _results(
+    name: str, method: str, thetas: np.ndarray, rng: np.random.Generator, facts: dict
+) -> list[Result]:
+    sharp = _SHARPNESS.get(name, 4.0)
+    last = {"checkpoint": STEPS}
+    results: list[Result] = [
+        _random_surface(sharp, facts | last),
+        _path_surface(sharp, facts | last),
+        _profile(sharp, facts | last, rng),
+        _trajectory(thetas, facts | last),
+    ]
+    for step in CHECKPOINTS[::2]:
+        here = facts | {"checkpoint": step}
+        results.append(_spectrum(sharp * (1 + step / STEPS), here))
+        results.extend(_consistency("frozen", label, step, rng, here) for label in _AGREEMENT)
+    results.extend(_density(sharp, facts | {"checkpoint": step}, rng) for step in (0, STEPS))
+    if method != "SGD":
+        label = "AACE ρ=0.2" if method == "SAM+AACE" else "SAM ρ=0.05"
+        results.append(_consistency("online", label, STEPS, rng, facts | last))
+    return results
+
+
+def _bowl(alpha: np.ndarray, beta: np.ndarray, sharp: float) -> np.ndarray:
+    a, b = np.meshgrid(alpha, beta, indexing="ij")
+    return 0.06 + sharp * (0.5 * a**2 + 0.25 * b**2 + 0.3 * a * b) + 0.12 * np.sin(3 * a) ** 2
+
+
+def _random_surface(sharp: float, facts: dict) -> Surface:
+    """13 x 9, with one corner diverged and one not evaluated."""
+    alpha, beta = np.linspace(-1.5, 1.5, 13), np.linspace(-1, 1, 9)
+    loss = _bowl(alpha, beta, sharp)
+    evaluated = np.ones(loss.shape, bool)
+    evaluated[-3:, :2] = False
+    loss[-2:, -2:] = np.inf
+    return Surface(
+        alpha=alpha,
+        beta=beta,
+        loss=np.where(evaluated, loss, np.nan),
+        accuracy=np.where(evaluated & np.isfinite(loss), np.exp(-0.4 * loss), np.nan),
+        evaluated=evaluated,
+        axis_labels=("direction 1", "direction 2"),
+        facts=facts | {"plane": "random", "normalization": "filter", "ignore": ["bias", "norm"]},
+        options={"plane": "random", "points": 13, "seed": 0},
+    )
+
+
+def _path_surface(sharp: float, facts: dict) -> Surface:
+    """17 x 17 on the plane of the path, with the path."""
+    axis = np.linspace(-1.3, 1.3, 17)
+    along = np.linspace(1.0, 0.0, len(CHECKPOINTS)) ** 1.6
+    position = np.stack([along, 0.7 * np.sin(2.2 * along)], axis=1)
+    loss = _bowl(axis, axis, sharp)
+    return Surface(
+        alpha=axis,
+        beta=axis,
+        loss=loss,
+        accuracy=np.exp(-0.4 * loss),
+        evaluated=np.ones(loss.shape, bool),
+        axis_labels=("PC 1", "PC 2"),
+        path_step=np.array(CHECKPOINTS),
+        path_position=position,
+        path_off_plane=0.4 * np.sin(np.pi * along),
+        path_loss=np.array([_loss(step) for step in CHECKPOINTS]),
+        facts=facts | {"plane": "trajectory", "normalization": "none", "variance": [0.71, 0.13]},
+        options={"plane": "trajectory", "points": 17, "seed": 0},
+    )
+
+
+def _profile(sharp: float, facts: dict, rng: np.random.Generator) -> Profile:
+    alpha = np.linspace(-1, 1, 21)
+    loss = 0.06 + sharp * 0.5 * alpha**2 * (1 + 0.1 * rng.normal(size=(3, 1)))
+    return Profile(
+        alpha=alpha,
+        loss=loss,
+        accuracy=np.exp(-0.4 * loss),
+        evaluated=np.ones(loss.shape, bool),
+        axis_label="random direction",
+        facts=facts | {"plane": "random", "normalization": "filter", "ignore": ["bias", "norm"]},
+        options={"points": 21, "repeats": 3, "seed": 0},
+    )
+
+
+def _spectrum(top: float, facts: dict) -> Spectrum:
+    eigenvalues = top * np.array([1.0, 0.62, 0.4, 0.31, 0.22, 0.12, 0.08, -0.05])
+    return Spectrum(
+        eigenvalues=eigenvalues,
+        residuals=np.abs(eigenvalues) * 1e-4,
+        matvecs=64,
+        converged=True,
+        which="LM",
+        tolerance=1e-3,
+        facts=facts,
+        options={"k": 8, "which": "LM", "seed": 0},
+    )
+
+
+def _density(sharp: float, facts: dict, rng: np.random.Generator) -> Density:
+    top = sharp * (1 + facts["checkpoint"] / STEPS)
+    outliers = top * np.array([1.0, 0.62, 0.4, 0.31])
+    bulk = np.linspace(-0.02, 0.3, 12) * top
+    nodes = np.sort(np.concatenate([bulk, outliers]))[None] * (1 + 0.01 * rng.normal(size=(4, 1)))
+    weights = np.where(nodes > 0.305 * top, 1 / LAYOUT.size, np.exp(-10 * np.abs(nodes) / top))
+    return Density(
+        nodes=nodes,
+        weights=weights / weights.sum(axis=1, keepdims=True),
+        size=LAYOUT.size,
+        sigma=0.01 * top,
+        matvecs=64,
+        facts=facts,
+        options={"probes": 4, "steps": 16, "seed": 0},
+    )
+
+
+def _consistency(
+    protocol: str, label: str, step: int, rng: np.random.Generator, facts: dict
+) -> Consistency:
+    n, dim = 16, 40
+    late = 1.0 if protocol == "online" else step / STEPS
+    agreement = 0.3 + late * (_AGREEMENT[label] - 0.3)
+    vectors = np.sqrt(1 - agreement) * rng.normal(size=(n, dim)) / np.sqrt(dim)
+    vectors[:, 0] += np.sqrt(agreement)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    gram = np.clip(unit @ unit.T, -1, 1)
+    mean = float((gram.sum() - n) / (n * (n - 1)))
+    steps = np.full(n, step) if protocol == "frozen" else STEPS - n + np.arange(n)
+    return Consistency(
+        protocol=protocol,
+        perturbation=label,
+        step=steps,
+        cosines=gram,
+        norms=0.05 * (1 + 0.1 * rng.random(n)),
+        consecutive=np.diagonal(gram, 1),
+        loss_rise=0.05 * (1 + 0.2 * rng.random(n)),
+        cosine_gradient=np.full(n, np.nan),
+        mean_cosine=mean,
+        null_low=-0.04,
+        null_high=0.05,
+        interval_low=mean - 0.05,
+        interval_high=mean + 0.05,
+        resultant_length=float(np.linalg.norm(unit.mean(axis=0))),
+        facts=facts | {"bn": "batch", "batch_size": 128},
+        options={"protocol": protocol, "perturbation": label, "batches": n, "seed": 0},
+    )
+
+
+def _trajectory(thetas: np.ndarray, facts: dict) -> Trajectory:
+    centered = thetas - thetas.mean(axis=0)
+    _, scale, axes = np.linalg.svd(centered.astype(float), full_matrices=False)
+    offset = thetas.astype(float) - thetas[-1]
+    position = offset @ axes[:2].T
+    moves = np.diff(thetas.astype(float), axis=0)
+    length = np.linalg.norm(moves, axis=1)
+    turn = np.sum(moves[1:] * moves[:-1], axis=1) / (length[1:] * length[:-1])
+    explained = scale**2 / np.sum(scale**2)
+    return Trajectory(
+        step=np.array(CHECKPOINTS),
+        position=position,
+        off_plane=np.linalg.norm(offset - position @ axes[:2], axis=1),
+        explained=explained[:6],
+        explained_null=np.array([0.61, 0.15, 0.07, 0.04, 0.03, 0.02]),
+        distance_start=np.linalg.norm(thetas - thetas[0], axis=1),
+        distance_end=np.linalg.norm(thetas - thetas[-1], axis=1),
+        step_length=length,
+        turning_angle=np.degrees(np.arccos(np.clip(turn, -1, 1))),
+        loss=np.array([_loss(step) for step in CHECKPOINTS]),
+        accuracy=np.linspace(0.2, 0.88, len(CHECKPOINTS)),
+        facts=facts | {"plane": "trajectory", "variance": explained[:2].tolist()},
+        options={},
+    )
