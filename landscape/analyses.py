@@ -260,10 +260,13 @@ def _extent(
     if options.plane == "hessian":
         # ½ λ a² = 1 nat along the sharpest direction
         return float(np.sqrt(2 / max(abs(plane.facts["eigenvalues"][0]), 1e-12)))
-    # a square around the path, with a fifth of it as margin, so that no axis is stretched
+    # A square around the path, so that no axis is stretched, with a tenth of it as margin, and
+    # shifted by less than half a step so that the last checkpoint lies on the grid.
     low, high = path["path_position"].min(0), path["path_position"].max(0)
-    middle, half = (low + high) / 2, 0.6 * float((high - low).max())
-    return (middle[0] - half, middle[0] + half, middle[1] - half, middle[1] + half)
+    half = 0.6 * float((high - low).max())
+    step = 2 * half / (options.points - 1)
+    start = np.round(((low + high) / 2 - half) / step) * step
+    return (start[0], start[0] + 2 * half, start[1], start[1] + 2 * half)
 
 
 def spectrum(

@@ -30,7 +30,7 @@ class ProgressBar:
                 desc=self._label,
                 file=sys.stderr,
                 ncols=min(columns, 100) - 1,
-                mininterval=0.2,
+                mininterval=0.2 if sys.stderr.isatty() else 20,  # a log needs no animation
                 leave=False,
                 bar_format="{desc} {percentage:3.0f} % |{bar}| {n}/{total}, {remaining} left",
             )

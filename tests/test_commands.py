@@ -1,0 +1,182 @@
+"""The command line, called as a user calls it: real processes, exit codes, what is left behind."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from landscape.__main__ import COMMANDS
+
+ANALYSES = ("profile", "surface", "spectrum", "consistency", "trajectory")
+
+
+def refused(done, *words):
+    """A user's mistake: exit code 2, one line that says it all, no traceback."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr, done.stderr
+    return True
+
+
+def test_help_names_every_command_without_loading_torch(landscape):
+    code = (
+        "import sys; from landscape.__main__ import main; main(['--help']); "
+        "heavy = {'torch', 'numpy', 'dash', 'h5py', 'jsonargparse', 'matplotlib'}; "
+        "sys.exit(bool(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert all(name in done.stdout for name in COMMANDS)
+
+
+def test_import_landscape_loads_no_torch():
+    code = "import sys, landscape; sys.exit(bool({'torch', 'numpy', 'h5py'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_public_name_can_be_imported():
+    code = "import landscape; [getattr(landscape, name) for name in landscape.__all__]"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_every_command_has_help_with_an_example(landscape, command):
+    done = landscape(command, "--help")
+    assert done.returncode == 0, done.stderr
+    assert COMMANDS[command].example in " ".join(done.stdout.split())
+
+
+def test_unknown_words_are_refused_with_the_nearest_known(landscape, run):
+    assert refused(landscape("surfce"), "did you mean 'surface'")
+    assert refused(landscape("surface", run.path, "--poinst", 5), "did you mean '--points'")
+    assert refused(landscape("surface", run.path, "--plane", "hesian"), "did you mean 'hessian'")
+    assert refused(landscape("surface", run.path, "--points", "many"), "int", "'many'")
+    assert refused(
+        landscape("train", "--preset", "fashion-ace", "--out", "x"), "did you mean 'fashion-aace'"
+    )
+    assert not list(run.path.glob("results/*"))
+
+
+def test_bad_numbers_are_refused(landscape, run):
+    assert refused(landscape("surface", run.path, "--points", 0), "points", "0")
+    assert refused(landscape("profile", run.path, "--repeats", 0), "repeats", "0")
+    assert refused(landscape("surface", run.path, "--checkpoint", 7), "0, 15, 30, 45, 60", "7")
+    assert not list(run.path.glob("results/*"))
+
+
+def test_missing_and_damaged_runs_are_refused(landscape, run, tmp_path):
+    assert refused(landscape("surface", tmp_path / "nothing"), "no such folder")
+    assert refused(landscape("surface", tmp_path), "run.json")
+    assert refused(landscape("surface"), "expected a run folder")
+    (run.path / "run.json").write_text('{"schema_version": "1.0"')
+    assert refused(landscape("surface", run.path), "run.json", "damaged")
+
+
+def test_a_truncated_checkpoint_is_refused(landscape, run):
+    path = next(run.path.glob("segment-000/snapshots/checkpoint-*60.h5"))
+    path.write_bytes(path.read_bytes()[:5000])
+    assert refused(landscape("surface", run.path, "--points", 3), path.name)
+    assert not list(run.path.glob("results/*"))
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("profile", ("--points", 3, "--repeats", 1, "--samples", 100)),
+        ("surface", ("--points", 3, "--samples", 100)),
+        ("spectrum", ("--k", 1, "--probes", 1, "--steps", 3, "--samples", 100)),
+        ("consistency", ("--batches", 3)),
+        ("trajectory", ("--samples", 100)),
+    ],
+)
+def test_an_analysis_stores_its_result_and_finds_it_again(landscape, run, command, options):
+    done = landscape(command, run.path, *options)
+    assert done.returncode == 0, done.stderr
+    assert "measured in" in done.stdout
+    stored = sorted(run.path.glob("results/*.h5"))
+    again = landscape(command, run.path, *options, "--json")
+    assert again.returncode == 0, again.stderr
+    reports = json.loads(again.stdout)
+    assert all(report["found"] for report in reports)
+    assert sorted(report["path"] for report in reports) == [str(path) for path in stored]
+
+
+def test_flags_beat_the_environment_and_that_beats_the_file(landscape, run, tmp_path):
+    (tmp_path / "c.toml").write_text("points = 3\nsamples = 100\n")
+
+    def points(*words, **env):
+        done = landscape("surface", run.path, "--config", "c.toml", "--json", *words, env=env)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)[0]["points"]
+
+    assert points() == 9
+    assert points(LANDSCAPE_SURFACE_POINTS="5") == 25
+    assert points("--points", 2, LANDSCAPE_SURFACE_POINTS="5") == 4
+    (tmp_path / "c.toml").write_text("pionts = 3\n")
+    done = landscape("surface", run.path, "--config", "c.toml")
+    assert refused(done, "pionts", "did you mean 'points'")
+    assert refused(landscape("surface", run.path, "--config", "none.toml"), "none.toml")
+
+
+def test_training_refuses_a_folder_that_exists(landscape, run):
+    done = landscape("train", "--preset", "digits-sgd", "--out", run.path)
+    assert refused(done, str(run.path), "--out")
+    assert json.loads((run.path / "run.json").read_text())["id"] == run.id
+
+
+def test_a_killed_analysis_leaves_nothing_half_written(run):
+    words = ["surface", str(run.path), "--points", "61", "--samples", "0"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "landscape", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    time.sleep(4)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not list(run.path.glob("results/*"))
+
+
+def test_the_run_list_names_every_run_and_fits_a_narrow_terminal(landscape, run):
+    done = landscape("runs", run.path.parent, env={"COLUMNS": "50"})
+    assert done.returncode == 0, done.stderr
+    assert "SAM+AACE" in done.stdout
+    assert max(len(line) for line in done.stdout.splitlines()[:2]) <= 50
+    rows = json.loads(landscape("runs", run.path.parent, "--json").stdout)
+    assert [row["id"] for row in rows] == [run.id]
+    assert refused(landscape("runs", "nowhere"), "nowhere")
+
+
+def test_own_model_and_weights_from_the_command_line(landscape, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import torch\n"
+        "from landscape import Problem\n\n\n"
+        "def make():\n"
+        "    generator = torch.Generator().manual_seed(0)\n"
+        "    inputs = torch.randn(64, 3, generator=generator)\n"
+        "    targets = inputs @ torch.tensor([[1.0], [2.0], [3.0]])\n"
+        "    return Problem(torch.nn.Linear(3, 1), torch.nn.functional.mse_loss, (inputs, targets))\n"
+    )
+    from safetensors.torch import save_file
+    from torch import tensor
+
+    save_file(
+        {"weight": tensor([[1.0, 2.0, 3.0]]), "bias": tensor([0.0])}, tmp_path / "w.safetensors"
+    )
+    options = ("--state", "w.safetensors", "--points", 3, "--json")
+    done = landscape("surface", "--problem", "mine.py:make", *options)
+    assert done.returncode == 0, done.stderr
+    (report,) = json.loads(done.stdout)
+    assert report["lowest loss"] == pytest.approx(0, abs=1e-10)  # the weights are the solution
+    assert landscape("surface", "--problem", "mine:make", *options).returncode == 0
+    assert refused(
+        landscape("surface", "--problem", "mine.py:mkae", *options), "did you mean 'make'"
+    )
+    assert refused(landscape("surface", "--problem", "mine.py:make", "--state", "no.pt"), "no.pt")
+    save_file({"weight": tensor([[1.0, 2.0]]), "bias": tensor([0.0])}, tmp_path / "b.safetensors")
+    done = landscape("surface", "--problem", "mine.py:make", "--state", "b.safetensors")
+    assert refused(done, "weight")
