@@ -72,10 +72,10 @@ class Layout:
         )
         expected = 0
         for entry in entries:
-            if entry.offset != expected:
+            if entry.offset != expected or min(entry.shape, default=0) < 0:
                 raise ValueError(
-                    f"layout entry {entry.name!r} must begin at {expected}, got {entry.offset}; "
-                    "the stored index table is damaged"
+                    f"layout entry {entry.name!r} must begin at {expected}, got {entry.offset} and "
+                    f"shape {entry.shape}; the stored index table is damaged"
                 )
             expected += entry.size
         return cls(entries)

@@ -22,6 +22,7 @@ import numpy as np
 # stored size is a forged shape; a few rows may be declared before they are written.
 _LARGEST_RATIO = 1100
 _ALWAYS_ALLOWED_BYTES = 1 << 16
+_LARGEST_ARRAY = 1 << 40  # sparse files do declare it and have it
 _LARGEST_CHUNK = 1 << 24  # read whole, however few of its numbers are asked for
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 _LARGEST_TREE = 20_000
@@ -54,7 +55,8 @@ def _check_dataset(path: Path, name: str, item: h5py.Dataset) -> None:
     stored = item.id.get_storage_size()
     if stored > (held := path.stat().st_size):  # asked for last: a live file only grows
         raise refuse(f"claims {stored} stored bytes in a file of {held}")
-    if item.nbytes > _ALWAYS_ALLOWED_BYTES and item.nbytes > _LARGEST_RATIO * stored:
+    most = min(max(_ALWAYS_ALLOWED_BYTES, _LARGEST_RATIO * stored), _LARGEST_ARRAY)
+    if item.nbytes > most:
         raise refuse(f"declares {item.nbytes} bytes but stores {stored}")
 
 
