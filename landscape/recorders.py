@@ -17,6 +17,8 @@ from landscape.writers import RunWriter
 
 Vectors = Tensor | Sequence[Tensor | None]
 
+_COLUMNS = 1 << 17  # numbers of each vector that are widened to float64 at a time
+
 
 class Recorder:
     """Records a run: one row per update, the displacements, and checkpoints.
@@ -294,17 +296,18 @@ def _method_label(optimizer: torch.optim.Optimizer) -> str:
 
 def _inner_products(vectors: dict[str, Tensor | None], pairs: Sequence[str]) -> dict[str, float]:
     """Return the products of the named pairs in float64, NaN where one of the two is missing."""
-    products: dict[str, Tensor] = {}
-    for pair in pairs:
-        left, right = vectors[pair[0]], vectors[pair[1]]
-        if left is not None and right is not None:
-            products[pair] = torch.dot(_double(left), _double(right))
-    values = torch.stack(list(products.values())).tolist() if products else []
-    return dict.fromkeys(pairs, math.nan) | dict(zip(products, values, strict=True))
-
-
-def _double(vector: Tensor) -> Tensor:
-    return vector if vector.device.type == "mps" else vector.double()  # mps has no float64
+    given = {name: vector for name, vector in vectors.items() if vector is not None}
+    total: Tensor | None = None
+    for parts in zip(*(vector.split(_COLUMNS) for vector in given.values()), strict=True):
+        block = torch.stack(parts)
+        block = block if block.device.type == "mps" else block.double()  # mps has no float64
+        total = block @ block.T if total is None else total + block @ block.T
+    table = [] if total is None else total.tolist()
+    place = {name: index for index, name in enumerate(given)}
+    return {
+        pair: table[place[pair[0]]][place[pair[1]]] if set(pair) <= place.keys() else math.nan
+        for pair in pairs
+    }
 
 
 def _cosine(product: float, left: float, right: float) -> float:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from landscape import recorders
 from landscape.optimizers import SAM, frozen_batchnorm
 from landscape.perturbations import aace, sam, usam
 from landscape.recorders import Recorder
@@ -350,3 +351,17 @@ def test_what_can_not_be_recorded_is_refused_before_a_folder_is_made(tmp_path):
     (tmp_path / "a").mkdir()
     with pytest.raises(FileExistsError, match="must not exist"):
         Recorder(tmp_path / "a", net, own, checkpoint_every=1)
+
+
+def test_products_are_summed_in_float64_whatever_the_parts(monkeypatch, tmp_path):
+    net = make_net()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    vector = torch.full((34,), 1e-4)
+    vector[0] = 1e4
+    monkeypatch.setattr(recorders, "_COLUMNS", 5)
+    with Recorder(tmp_path / "a", net, optimizer, checkpoint_every=9) as recorder:
+        recorder.step(1.0, displacement=vector, perturbed_gradient=torch.ones(34))
+    rows = Run(tmp_path / "a").steps
+    expected = vector.double().sum().item()
+    assert rows["inner_perturbed_gradient"][0] == pytest.approx(expected, rel=1e-14)
+    assert rows["displacement_norm"][0] == pytest.approx(vector.double().norm().item(), rel=1e-14)
