@@ -162,18 +162,21 @@ def test_multiple_eigenvalue_of_softmax_regression_comes_back_with_its_multiplic
 
 
 def test_multiplicity_is_found_where_a_random_start_hardly_sees_it():
-    diagonal = torch.rand(500_000, generator=torch.Generator().manual_seed(0)) * 1e-4
-    diagonal[:3] = 1.0
-    spectrum = find_eigenpairs(Diagonal(diagonal), k=3, tolerance=1e-2, seed=0)
-    np.testing.assert_allclose(spectrum.eigenvalues, 1.0, rtol=1e-6)
+    diagonal = torch.rand(1_000_000, generator=torch.Generator().manual_seed(0)) * 1e-4
+    diagonal[:3], diagonal[3:10] = 1.0, 0.5
+    spectrum = find_eigenpairs(Diagonal(diagonal), k=5, tolerance=1e-2, seed=0)
+    np.testing.assert_allclose(spectrum.eigenvalues, [1, 1, 1, 0.5, 0.5], rtol=1e-6)
+    vectors = spectrum.eigenvectors.astype(float)
+    np.testing.assert_allclose(vectors @ vectors.T, np.eye(5), atol=1e-6)
 
 
 def test_values_that_tie_within_tolerance_are_not_chased():
     diagonal = torch.zeros(100, dtype=torch.float64)
-    diagonal[:40] = 1 + 1e-9 * torch.arange(40)
-    spectrum = find_eigenpairs(Diagonal(diagonal), k=1, tolerance=1e-3, seed=0)
-    assert spectrum.converged
-    assert spectrum.matvecs <= 2 * 12 + 1  # a sweep to find it, one to find nothing better
+    diagonal[:40] = 1.0
+    for seed in range(6):
+        spectrum = find_eigenpairs(Diagonal(diagonal), k=1, tolerance=1e-3, seed=seed)
+        assert spectrum.converged
+        assert spectrum.matvecs <= 2 + 2 + 1  # to find it, to find nothing better, to verify
 
 
 @pytest.mark.parametrize("value", [0.0, -2.0])
@@ -286,9 +289,9 @@ def test_pairs_whose_multiplicity_could_not_be_checked_are_not_called_converged(
 def test_a_tolerance_below_the_precision_is_said_to_be_missed():
     model, loss_fn, (inputs, targets) = mlp()
     objective = Objective(model, loss_fn, (inputs, targets), dtype=torch.float32)
-    spectrum = find_eigenpairs(objective, k=3, tolerance=1e-12, seed=0)
+    spectrum = find_eigenpairs(objective, k=43, tolerance=1e-12, seed=0)
     assert not spectrum.converged
-    assert spectrum.matvecs <= 43 + 40 + 3  # nothing is to be gained by going on
+    assert spectrum.matvecs == 43 + 43  # nothing is to be gained by going on
 
 
 def test_same_seed_gives_same_bits():
