@@ -337,6 +337,7 @@ def consistency(
                     batch_size=size,
                     seed=options.seed,
                     bn=options.bn,
+                    step=subject.checkpoint,
                     progress=progress,
                 )
 
@@ -368,13 +369,20 @@ def _online(subject: Subject, options: ConsistencyOptions, again: bool) -> list[
 
 
 def _perturbation(subject: Subject, name: str) -> perturbations.Perturbation:
-    known = {"sam": perturbations.sam, "aace": perturbations.aace}
-    if name not in known:
-        raise ValueError(f"perturbations must be some of {', '.join(known)}, got {name!r}")
+    """The perturbation by name, with the run's own settings where it trained with it."""
     settings = subject.run.config if subject.run else {}
-    if str(settings.get("method", "")).endswith(name) and settings.get("rho"):
-        return known[name](rho=float(settings["rho"]))
-    return known[name]()
+    trained = str(settings.get("method", "")).rpartition("+")[2] == name
+    if name == "sam":
+        return perturbations.sam(settings["rho"]) if trained else perturbations.sam()
+    if name == "aace" and trained:
+        return perturbations.aace(
+            settings["rho"],
+            normalize=settings["aace_normalize"],
+            threshold=settings["aace_threshold"],
+        )
+    if name == "aace":
+        return perturbations.aace()
+    raise ValueError(f"perturbations must be sam, aace, or both by comma, got {name!r}")
 
 
 def trajectory(

@@ -57,22 +57,23 @@ def _analysis(name: str, parser: Parser, argv: list[str], companion: Companion) 
 
 
 def _subjects(args: Any, checkpoint: str, companion: Companion) -> Iterable[Any]:
-    from landscape.analyses import Subject, subjects_of_run
-    from landscape.problems import load_problem, load_state
     from landscape.runs import Run
 
-    if not args.run:
-        if not args.problem:
-            raise ValueError(
-                "expected a run folder, or --problem module:function --state weights.safetensors"
-            )
+    if not args.run and not args.problem:
+        raise ValueError(
+            "expected a run folder, or --problem module:function --state weights.safetensors"
+        )
+    runs = [Run(folder) for folder in args.run]  # a wrong path is told before torch is loaded
+    from landscape.analyses import Subject, subjects_of_run
+    from landscape.problems import load_problem, load_state
+
+    if not runs:
         problem = load_problem(args.problem, {}, {})
         if args.state:
             load_state(problem.model, args.state)
         yield Subject(problem=problem, folder=Path(args.out or "results"))
         return
-    for folder in args.run:
-        run = Run(folder)
+    for run in runs:
         name = args.problem or run.problem["name"]
         builtin = companion("training.problems").PROBLEMS if not args.problem else {}
         problem = load_problem(name, run.problem["options"] if not args.problem else {}, builtin)

@@ -1,11 +1,13 @@
+import io
 import os
 import subprocess
-import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from landscape.__main__ import main
 from landscape.runs import Run
 
 
@@ -38,18 +40,20 @@ def run(trained, tmp_path) -> Run:
 
 
 @pytest.fixture
-def landscape(tmp_path):
-    """Call the command line as a user does: `done = landscape("surface", path, "--points", 5)`."""
+def landscape(tmp_path, monkeypatch):
+    """Call the command line in an empty folder: `done = landscape("surface", path, "--json")`."""
 
-    def call(*words, cwd=tmp_path, env=None, timeout=300):
-        return subprocess.run(
-            [sys.executable, "-m", "landscape", *map(str, words)],
-            check=False,
-            cwd=cwd,
-            env={**os.environ, **(env or {})},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+    def call(*words, env=None):
+        out, err = io.StringIO(), io.StringIO()
+        argv = [str(word) for word in words]
+        with monkeypatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.chdir(tmp_path)
+            for name, value in (env or {}).items():
+                patch.setenv(name, value)
+            try:
+                code = main(argv)
+            except SystemExit as end:
+                code = end.code
+        return subprocess.CompletedProcess(argv, code, out.getvalue(), err.getvalue())
 
     return call

@@ -98,6 +98,8 @@ def test_consistency_measures_both_perturbations_on_the_same_batches_and_the_rec
         for stored in ANALYSES["consistency"](last(run, problem), QUICK["consistency"])
     ]
     assert [r.protocol for r in answers] == ["frozen", "frozen", "online"]
+    assert set(answers[0].step) == {60}
+    assert answers[2].step.tolist() == list(range(60))
     assert answers[0].perturbation.startswith("SAM")
     assert answers[1].perturbation.startswith("AACE")
     # every per-batch SAM displacement climbs its own batch's loss to first order

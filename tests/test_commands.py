@@ -1,4 +1,4 @@
-"""The command line, called as a user calls it: real processes, exit codes, what is left behind."""
+"""The command line as a user calls it: what it prints, its exit codes, what it leaves behind."""
 
 import json
 import signal
@@ -22,7 +22,7 @@ def refused(done, *words):
     return True
 
 
-def test_help_names_every_command_without_loading_torch(landscape):
+def test_help_names_every_command_without_loading_torch():
     code = (
         "import sys; from landscape.__main__ import main; main(['--help']); "
         "heavy = {'torch', 'numpy', 'dash', 'h5py', 'jsonargparse', 'matplotlib'}; "
@@ -159,7 +159,8 @@ def test_own_model_and_weights_from_the_command_line(landscape, tmp_path):
         "    generator = torch.Generator().manual_seed(0)\n"
         "    inputs = torch.randn(64, 3, generator=generator)\n"
         "    targets = inputs @ torch.tensor([[1.0], [2.0], [3.0]])\n"
-        "    return Problem(torch.nn.Linear(3, 1), torch.nn.functional.mse_loss, (inputs, targets))\n"
+        "    data = (inputs, targets)\n"
+        "    return Problem(torch.nn.Linear(3, 1), torch.nn.functional.mse_loss, data)\n"
     )
     from safetensors.torch import save_file
     from torch import tensor
