@@ -100,6 +100,16 @@ def log_ticks(low: float, high: float, most: int = 6) -> np.ndarray:
     return np.array([float(f"1e{k}") for k in powers if k % stride == 0])
 
 
+def few_ticks(limits: tuple[float, float], scale: str, most: int = 4) -> np.ndarray:
+    """Three or four ticks, for the vertical axis of a 3D view."""
+    if scale == "linear":
+        return nice_ticks(*limits, about=most - 1)
+    ticks = one_two_five(*limits)
+    if not 2 <= len(ticks) <= 3 * most:
+        return log_ticks(*limits, most=most)
+    return ticks[:: math.ceil(len(ticks) / most)]
+
+
 def fraction(value: float, limits: tuple[float, float], scale: str) -> float:
     """Where a value lies between the limits, 0 to 1 inside."""
     low, high = limits

@@ -25,10 +25,11 @@ from landscape.figures.template import (
     last_finite,
     marker_every,
     new_figure,
+    null_name,
     run_line,
+    run_name,
     step_axis,
     value_axis,
-    word_color,
     zero_line,
 )
 from landscape.results import Consistency
@@ -85,9 +86,9 @@ def plot_consistency(
         _add_interval(figure, label, index, curve, theme)
     for label, index, curve in curves:
         _add_cosine(figure, label, index, curve, theme)
-    labels = [(last_finite(c.middle), n, word_color(i, theme)) for n, i, c in curves if n]
+    labels = [(last_finite(c.middle), run_name(n, i, theme)) for n, i, c in curves if n]
     center = (last_finite(nulls[1]) + last_finite(nulls[2])) / 2
-    add_end_labels(figure, [*labels, (center, "null, 95 %", palette.tokens(theme).muted)], axis)
+    add_end_labels(figure, [*labels, (center, null_name(theme))], axis)
     figure.update_xaxes(steps)
     figure.update_yaxes(axis, **zero_line(theme))
     add_selected_step(figure, selected, theme)
@@ -229,10 +230,11 @@ def plot_consecutive(
     labels = []
     for label, index, result in items:
         mean = _add_consecutive(figure, label, index, result, theme)
-        labels.append((mean, f"{label} mean".strip(), word_color(index, theme)))
-    labels.append((0.0, "null, 95 %", palette.tokens(theme).muted))
+        labels.append((mean, run_name(label or "mean", index, theme)))
+    labels.append((0.0, null_name(theme)))
     add_end_labels(figure, labels, axis)
-    figure.update_xaxes(range=[first, last], title_text="step", nticks=5)
+    pad = 0.01 * (last - first)
+    figure.update_xaxes(range=[first - pad, last + pad], title_text="step", nticks=5)
     figure.update_yaxes(axis, **zero_line(theme))
     add_selected_step(figure, selected, theme)
     return figure
@@ -319,7 +321,7 @@ def plot_norms(
             figure.add_trace(band(curve.x, curve.low, curve.high, shade, name=f"{label} range"))
         figure.add_trace(_column_trace(label, index, curve, column, theme))
     if len(items) > 1:
-        labels = [(last_finite(c.middle), n, word_color(i, theme)) for n, i, c in curves]
+        labels = [(last_finite(c.middle), run_name(n, i, theme)) for n, i, c in curves]
         add_end_labels(figure, labels, axis)
     first, last = min(float(c.x[0]) for _, _, c in curves), max(float(c.x[-1]) for *_, c in curves)
     if first > 0.5 * step_top(last)[0]:

@@ -102,7 +102,6 @@ def plot_path_distance(
     run = palette.run_color(color).on(theme)
     high = finite_range([off_plane, to_end], "linear")[1]
     axis = value_axis(0.0, high, "linear", "distance ‖Δθ‖")
-    axis["range"] = [0.0, axis["range"][1]]
     add_lr_drops(figure, drops, axis, theme)
     figure.add_trace(
         go.Scatter(

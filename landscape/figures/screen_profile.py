@@ -16,8 +16,8 @@ from landscape.figures.template import (
     last_finite,
     new_figure,
     run_line,
+    run_name,
     value_axis,
-    word_color,
     zero_line,
 )
 from landscape.results import Profile
@@ -63,7 +63,7 @@ def plot_profile(
         bottom = axis["range"][0]
         _add_diverged(figure, profile, 10**bottom if scale == "log" else bottom, theme)
     if len(items) > 1:
-        labels = [(last_finite(c.middle), n, word_color(i, theme)) for n, i, c in curves]
+        labels = [(last_finite(c.middle), run_name(n, i, theme)) for n, i, c in curves]
         add_end_labels(figure, labels, axis)
     figure.update_xaxes(title_text=items[0][2].axis_label, nticks=5, **zero_line(theme))
     figure.update_yaxes(axis)

@@ -16,9 +16,9 @@ from landscape.figures.template import (
     finite_range,
     last_finite,
     new_figure,
+    run_name,
     step_axis,
     value_axis,
-    word_color,
 )
 from landscape.results import Spectrum
 
@@ -146,7 +146,7 @@ def plot_eigenvalues(
         for k in range(shown - 1, -1, -1):
             _add_eigenvalue(figure, label, index, history, steps, rows[:, k], k, theme)
     if len(items) > 1:
-        labels = [(last_finite(r[:, 0]), n, word_color(i, theme)) for n, i, _, _, r in curves]
+        labels = [(last_finite(r[:, 0]), run_name(n, i, theme)) for n, i, _, _, r in curves]
         add_end_labels(figure, labels, axis)
     figure.update_xaxes(step_axis(max(float(s[-1]) for *_, s, _ in curves)))
     figure.update_yaxes(axis)

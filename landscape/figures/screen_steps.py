@@ -16,9 +16,9 @@ from landscape.figures.template import (
     last_finite,
     new_figure,
     run_line,
+    run_name,
     step_axis,
     value_axis,
-    word_color,
 )
 
 
@@ -68,7 +68,7 @@ def plot_steps(
     for label, index, steps in tested:
         _add_tested(figure, label, index, steps["step"], steps[test], theme)
     if len(items) > 1:
-        labels = [(last_finite(s[column]), n, word_color(i, theme)) for n, i, s in items]
+        labels = [(last_finite(s[column]), run_name(n, i, theme)) for n, i, s in items]
         add_end_labels(figure, labels, axis)
     ends = [float(s["step"][-1]) for _, _, s in items if len(s["step"])]
     figure.update_xaxes(step_axis(total if total is not None else max(ends, default=1.0)))

@@ -10,7 +10,7 @@ from landscape.figures.contours import joined
 from landscape.figures.fields import Field
 from landscape.figures.numbers import short
 from landscape.figures.paths import Path
-from landscape.figures.scales import log_ticks, nice_ticks
+from landscape.figures.scales import few_ticks
 from landscape.figures.template import new_figure
 from landscape.results import Surface
 
@@ -152,6 +152,9 @@ def _add_path(figure: go.Figure, track: Path, field: Field, floor: float, run: s
                 x=px, y=py, z=pz, mode="lines", line=line, opacity=0.7, hoverinfo="skip", name=name
             )
         )
+    plumb = {"x": x[[-1, -1]], "y": y[[-1, -1]], "z": np.array([z[-1], floor + 0.02])}
+    line = {"color": run, "width": 2, "dash": "dot"}
+    figure.add_trace(go.Scatter3d(**plumb, mode="lines", line=line, hoverinfo="skip", name="plumb"))
     for name, i, symbol, fill in (("start", 0, "square", "#FFFFFF"), ("end", -1, "circle", run)):
         figure.add_trace(
             go.Scatter3d(
@@ -181,11 +184,7 @@ def joined3(lines: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray
 def _scene(surface: Surface, field: Field, floor: float, theme: str) -> dict[str, Any]:
     color = palette.tokens(theme)
     low, high = field.height_limits
-    ticks = (
-        log_ticks(*field.limits, most=4)
-        if field.scale == "log"
-        else nice_ticks(*field.limits, about=3)
-    )
+    ticks = few_ticks(field.limits, field.scale)
     axis = {
         "showbackground": False,
         "showspikes": False,

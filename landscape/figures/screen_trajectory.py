@@ -7,7 +7,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from landscape.figures import palette
-from landscape.figures.scales import step_top
+from landscape.figures.numbers import percent
+from landscape.figures.scales import nice_ticks, step_top
 from landscape.figures.template import (
     add_lr_drops,
     add_selected_step,
@@ -69,7 +70,9 @@ def plot_trajectory(
     _add_markers(figure, "selected", ring, "circle-open", 17, tone.text, tone.text)
     shares = trajectory.explained
     titles = [
-        f"{label}, {100 * shares[i]:.0f} %" if i < len(shares) and np.isfinite(shares[i]) else label
+        f"{label}, {percent(float(shares[i]), 0)}"
+        if i < len(shares) and np.isfinite(shares[i])
+        else label
         for i, label in enumerate(trajectory.axis_labels)
     ]
     _frame(figure, trajectory.position, titles)
@@ -134,8 +137,12 @@ def plot_explained(trajectory: Trajectory, *, theme: str = "light", color: int =
     high = finite_range(both, "linear")[1]
     figure.update_layout(barmode="overlay")
     figure.update_xaxes(tickvals=ranks, title_text="principal component", showgrid=False)
+    ticks = nice_ticks(0.0, high)
     figure.update_yaxes(
-        range=[0, min(1.0, 1.08 * high)], tickformat=".0%", title_text="explained variance"
+        range=[0, 1.08 * high],
+        tickvals=ticks,
+        ticktext=[percent(float(tick), 0) for tick in ticks],
+        title_text="explained variance",
     )
     return figure
 
@@ -182,7 +189,6 @@ def plot_distances(
     ]
     both = [trajectory.distance_start, trajectory.distance_end]
     axis = value_axis(0.0, finite_range(both, "linear")[1], "linear", "distance ‖Δθ‖")
-    axis["range"] = [0.0, axis["range"][1]]
     return _over_steps(trajectory, axis, traces, drops, selected, theme)
 
 

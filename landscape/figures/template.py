@@ -23,6 +23,7 @@ MARGINS = {
 }
 """Margins in px by kind of pane; "labeled" has room for names at the ends of lines."""
 
+_LONGEST_NAME = 15
 _PLOT_HEIGHT = 260.0
 _END_LABEL = 15.0 / _PLOT_HEIGHT
 
@@ -98,13 +99,11 @@ def step_axis(last: float, title: str = "step") -> dict[str, Any]:
     }
 
 
-def value_axis(
-    low: float, high: float, scale: str, title: str, *, padded: bool = True
-) -> dict[str, Any]:
-    """A value axis from low to high with our ticks; the range is padded by 5 % of itself."""
+def value_axis(low: float, high: float, scale: str, title: str) -> dict[str, Any]:
+    """A value axis from low to high with our ticks, padded by 5 % at ends that are not 0."""
     ends = np.log10([low, high]) if scale == "log" else np.array([low, high])
-    margin = 0.05 * float(np.ptp(ends)) * padded or (0.0 if not padded else 0.5)
-    ends = ends + np.array([-margin, margin])
+    margin = 0.05 * float(np.ptp(ends)) or 0.5
+    ends = ends + np.array([0.0 if scale == "linear" and low == 0 else -margin, margin])
     inner = 10**ends if scale == "log" else ends
     ticks = log_ticks(*inner) if scale == "log" else nice_ticks(*inner)
     return {
@@ -141,31 +140,33 @@ def last_finite(values: np.ndarray) -> float:
     return float(finite[-1]) if len(finite) else float("nan")
 
 
-def word_color(color: int, theme: str) -> str:
-    """The color in which a run's name may be written: its own only where that is legible."""
+def run_name(label: str, color: int, theme: str) -> str:
+    """A run's name in its color; where that is not legible, in ink beside a square of it."""
+    run, ink = palette.run_color(color).on(theme), palette.tokens(theme).text
+    short_label = label if len(label) <= _LONGEST_NAME else label[: _LONGEST_NAME - 1] + "…"
     if theme == "dark" or color % len(palette.RUNS) in palette.WORD_RUNS:
-        return palette.run_color(color).on(theme)
-    return palette.tokens(theme).text
+        return f'<span style="color:{run}">{short_label}</span>'
+    return f'<span style="color:{run}">■</span> <span style="color:{ink}">{short_label}</span>'
 
 
 def add_end_labels(
-    figure: go.Figure, labels: Sequence[tuple[float, str, str]], axis: dict[str, Any]
+    figure: go.Figure, labels: Sequence[tuple[float, str]], axis: dict[str, Any]
 ) -> None:
     """Write names at the right end of lines, moved apart where they would overlap.
 
     Args:
         figure: The figure.
-        labels: (value at the end, text, color) of each line.
+        labels: (value at the end, text) of each line.
         axis: The value axis as `value_axis` gives it.
     """
     low, high = axis["range"]
     labels = [label for label in labels if np.isfinite(label[0])]
     wanted = []
-    for value, _, _ in labels:
+    for value, _ in labels:
         at = np.log10(value) if axis.get("type") == "log" else value
         wanted.append(float(np.clip((at - low) / (high - low), 0, 1)))
     places = spread(wanted, _END_LABEL, 0.0, 1.0)
-    for place, (_, text, color) in zip(places, labels, strict=True):
+    for place, (_, text) in zip(places, labels, strict=True):
         figure.add_annotation(
             x=1,
             y=place,
@@ -175,7 +176,7 @@ def add_end_labels(
             xshift=7,
             showarrow=False,
             text=text,
-            font={"size": 11, "color": color},
+            font={"size": 11},
         )
 
 
@@ -239,6 +240,11 @@ def add_selected_step(figure: go.Figure, selected: float | None, theme: str) -> 
     if selected is not None:
         line = {"color": palette.tokens(theme).text, "width": 1}
         figure.add_vline(x=selected, line=line, layer="above", name="selected step")
+
+
+def null_name(theme: str) -> str:
+    """The label at the end of a null band."""
+    return f'<span style="color:{palette.tokens(theme).muted}">null, 95 %</span>'
 
 
 def run_line(color: int, theme: str, width: float = 1.8) -> dict[str, Any]:
