@@ -71,14 +71,17 @@ class Subject:
         """Who was measured: run, method, checkpoint, data."""
         facts: dict[str, Any] = {"analysis": kind, "data": "training set, no augmentation"}
         if self.run is not None:
+            data = self.run.summary.get("data", self.run.problem["name"])
             facts.update(
                 run=self.run.id,
                 run_name=self.run.name,
                 method=self.run.method,
                 checkpoint=self.checkpoint,
-                data=f"{self.run.problem['name']} training set, no augmentation",
+                data=f"{data} training set, no augmentation",
                 training_seed=self.run.config.get("seed"),
             )
+            if "model" in self.run.config:
+                facts["model"] = self.run.config["model"]
         return facts
 
 
@@ -349,9 +352,9 @@ def consistency(
 
 def _online(subject: Subject, options: ConsistencyOptions, again: bool) -> list[Stored]:
     run = subject.run
-    recorded = run.displacement_steps if run is not None else np.empty(0)
+    recorded = run.displacement_steps if run else np.empty(0)
     before = recorded[recorded < subject.checkpoint]
-    if len(before) < 2:
+    if run is None or len(before) < 2:
         if options.protocol == "online":
             raise ValueError(
                 "the online protocol needs at least two recorded displacements before the "
@@ -362,7 +365,7 @@ def _online(subject: Subject, options: ConsistencyOptions, again: bool) -> list[
     start, stop = int(window[0]), int(window[-1]) + 1
     question = {"protocol": "online", "start": start, "stop": stop, "seed": options.seed}
 
-    def measure() -> Result:
+    def measure(run: Run = run) -> Result:
         return online_consistency(run, start=start, stop=stop, seed=options.seed)
 
     return [_answer(subject, "consistency", question, None, measure, again)]

@@ -239,7 +239,10 @@ def _demo(parser: Parser, argv: list[str], companion: Companion) -> int:
     args = parser.read(argv)
     from landscape.demo import run_demo
 
-    out = run_demo(Path(args.out) if args.out else None, companion)
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    out = run_demo(Path(args.out) if args.out else None, companion, say)
     if not args.serve:
         return 0
     # A fresh process: the dashboard never holds torch in memory.

@@ -9,6 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+import numpy as np
 
 from landscape.analyses import ANALYSES, subjects_of_run
 from landscape.options import (
@@ -18,7 +21,7 @@ from landscape.options import (
     SurfaceOptions,
     TrajectoryOptions,
 )
-from landscape.problems import load_problem
+from landscape.problems import Problem, load_problem
 from landscape.runs import Run, RunFileError
 from landscape.terminal import ProgressBar, duration, number, table
 
@@ -45,16 +48,15 @@ def run_demo(out: Path | None, companion: Companion, say: Say) -> Path:
     """
     start = time.monotonic()
     data = companion("training.data")
-    out = data.data_folder() / "demo" if out is None else out
+    out = out or data.data_folder() / "demo"
     _check_folder(out)
     dataset = data.choose_data()
     say(f"data: {dataset.name}, {dataset.why}")
     presets = "fashion" if dataset.name.startswith("Fashion") else "digits"
     runs = [_trained(out, f"{presets}-{method}", companion, say) for method in METHODS]
     for run in runs:
-        problem = load_problem(
-            run.problem["name"], run.problem["options"], companion("training.problems").PROBLEMS
-        )
+        builtin = companion("training.problems").PROBLEMS
+        problem = load_problem(run.problem["name"], run.problem["options"], builtin)
         _measure(run, problem, say)
     figures = _draw(runs, out / "figures", say)
     say("")
@@ -101,8 +103,9 @@ def _trained(out: Path, preset: str, companion: Companion, say: Say) -> Run:
     return run
 
 
-def _measure(run: Run, problem: object, say: Say) -> None:
-    series = ",".join(str(step) for step in run.checkpoints[::3])
+def _measure(run: Run, problem: Problem, say: Say) -> None:
+    spread = np.linspace(0, len(run.checkpoints) - 1, 6).round().astype(int)
+    series = ",".join(str(run.checkpoints[i]) for i in spread)
     plan = (
         ("profile", ProfileOptions(samples=SAMPLES, repeats=3)),
         ("surface", SurfaceOptions(samples=SAMPLES, plane="trajectory", points=15)),
@@ -123,3 +126,84 @@ def _measure(run: Run, problem: object, say: Say) -> None:
     there = f", {found} found from before" if found else ""
     seconds = duration(time.monotonic() - start)
     say(f"{run.name}: {measured} results measured in {seconds}{there}")
+
+
+def _newest(run: Run, kind: str, **wanted: object) -> Any:
+    """The newest stored result of a kind whose facts and fields are as wanted; None without one."""
+    for stored in reversed(run.results(kind)):
+        result = stored.load()
+        own = {**result.facts, **{name: getattr(result, name, None) for name in ("protocol",)}}
+        own["perturbation"] = str(getattr(result, "perturbation", "")).partition(" ")[0]
+        if all(own.get(name) == value for name, value in wanted.items()):
+            return result
+    return None
+
+
+def _summary(runs: list[Run]) -> str:
+    """One screen: a row per measure, a column per run."""
+    rows = [
+        _row("test accuracy, %", runs, lambda run: number(100 * run.summary["test_accuracy"])),
+        _row("test loss, nats", runs, lambda run: number(run.summary["test_loss"])),
+        _row("train loss, nats", runs, lambda run: number(run.summary["train_loss"])),
+        _row("largest eigenvalue", runs, _eigenvalue),
+        _row("trace ± standard error", runs, _trace),
+        _row("rise at 0.5, random direction", runs, _rise),
+        _row("mean cosine, frozen, SAM", runs, lambda run: _cosine(run, "frozen", "SAM")),
+        _row("  sign-flip null", runs, lambda run: _null(run, "frozen", "SAM")),
+        _row("mean cosine, frozen, AACE", runs, lambda run: _cosine(run, "frozen", "AACE")),
+        _row("  sign-flip null", runs, lambda run: _null(run, "frozen", "AACE")),
+        _row("mean cosine, as trained", runs, lambda run: _cosine(run, "online", None)),
+        _row("path's variance in its plane, %", runs, _variance),
+        _row("  same, random walk, %", runs, lambda run: _variance(run, "explained_null")),
+    ]
+    notes = (
+        f"Last checkpoint, 1 seed; curvature and rise on {SAMPLES} training images, BatchNorm "
+        "frozen;\ncosines over 32 batches (frozen, batch statistics) or the last 64 steps, "
+        "95 % intervals over batches."
+    )
+    return table(["", *[run.method for run in runs]], rows) + "\n" + notes
+
+
+def _row(label: str, runs: list[Run], value: Callable[[Run], str]) -> list[str]:
+    return [label, *[value(run) for run in runs]]
+
+
+def _eigenvalue(run: Run) -> str:
+    spectrum = _newest(run, "spectrum", checkpoint=run.checkpoints[-1])
+    mark = "" if spectrum.converged else " (unconverged)"
+    return f"{number(spectrum.eigenvalues[0])}{mark}"
+
+
+def _trace(run: Run) -> str:
+    facts = _newest(run, "density").facts
+    return f"{number(facts['trace'])} ± {number(facts['trace_error'], 2)}"
+
+
+def _rise(run: Run) -> str:
+    profile = _newest(run, "profile")
+    rise = profile.loss - profile.loss[:, [len(profile.alpha) // 2]]
+    return number(np.median(rise[:, np.argmin(np.abs(profile.alpha - 0.5))]))
+
+
+def _cosine(run: Run, protocol: str, perturbation: str | None) -> str:
+    result = _consistency(run, protocol, perturbation)
+    if result is None:
+        return "–"
+    low, high = number(result.interval_low, 2), number(result.interval_high, 2)
+    return f"{number(result.mean_cosine, 2)} [{low}, {high}]"
+
+
+def _null(run: Run, protocol: str, perturbation: str) -> str:
+    result = _consistency(run, protocol, perturbation)
+    return f"[{number(result.null_low, 2)}, {number(result.null_high, 2)}]"
+
+
+def _consistency(run: Run, protocol: str, perturbation: str | None) -> Any:
+    wanted: dict[str, object] = {"protocol": protocol, "checkpoint": run.checkpoints[-1]}
+    if perturbation:
+        wanted["perturbation"] = perturbation
+    return _newest(run, "consistency", **wanted)
+
+
+def _variance(run: Run, field: str = "explained") -> str:
+    return number(100 * getattr(_newest(run, "trajectory"), field)[:2].sum())
