@@ -1,0 +1,274 @@
+import math
+from collections import defaultdict
+from dataclasses import replace
+
+import pytest
+import torch
+
+from landscape import checks, directions, known_answers, spectra
+from landscape.checks import CASES, Case, run_checks
+from landscape.known_answers import Quantity
+from landscape.objectives import Objective
+from landscape.perturbations import Perturbation
+from landscape.planes import Plane
+
+NUMBERS = (1, 2, 4, 5, 7, 8, 9, 12, 14, 17, 18, 22)
+
+
+@pytest.fixture(scope="module")
+def outcomes():
+    by_case = defaultdict(list)
+    for outcome in run_checks():
+        by_case[outcome.number].append(outcome)
+    return by_case
+
+
+def test_cases_are_those_of_the_specification(outcomes):
+    assert tuple(case.number for case in CASES) == NUMBERS
+    assert tuple(outcomes) == NUMBERS
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_every_quantity_of_a_case_is_as_expected(outcomes, number):
+    wrong = [outcome for outcome in outcomes[number] if not outcome.passed]
+    assert not wrong
+    for outcome in outcomes[number]:
+        assert abs(outcome.got - outcome.expected) <= outcome.tolerance
+        assert outcome.tolerance <= 0.1 * max(1, abs(outcome.expected))
+        assert outcome.seconds >= 0
+
+
+def scaled_hessian(patch):
+    right = Objective.hessian_vector
+    patch.setattr(
+        Objective, "hessian_vector", lambda self, v, theta=None: 1.001 * right(self, v, theta)
+    )
+
+
+def batches_averaged_equally(patch):
+    right = Objective.hessian_vector
+
+    def wrong(self, v, theta=None):
+        sizes, self._sizes = self._sizes, torch.ones_like(self._sizes)
+        batches, parts = self.batches, []
+        for batch in batches:
+            self.batches, self._sizes = [batch], torch.tensor([float(len(batch[0]))])
+            parts.append(right(self, v, theta))
+        self.batches, self._sizes = batches, sizes
+        return torch.stack(parts).mean(0)
+
+    patch.setattr(Objective, "hessian_vector", wrong)
+
+
+def theta_ignored_by(name):
+    def spoil(patch):
+        right = getattr(Objective, name)
+        patch.setattr(
+            Objective, name, lambda self, *given: right(self, *given[: name != "gradient"])
+        )
+
+    return spoil
+
+
+def negated(name):
+    def spoil(patch):
+        right = getattr(known_answers, name)
+        patch.setattr(known_answers, name, lambda *given, **named: -right(*given, **named))
+
+    return spoil
+
+
+def called_with(name, **forced):
+    def spoil(patch):
+        right = getattr(known_answers, name)
+        patch.setattr(
+            known_answers, name, lambda *given, **named: right(*given, **{**named, **forced})
+        )
+
+    return spoil
+
+
+def divergence_with_zero_over_zero(patch):
+    def wrong(logits, targets, *, reduction="mean", threshold=0.0):
+        p = logits.softmax(1)
+        others = torch.ones_like(p).scatter(1, targets[:, None], 0) * p.detach()
+        q = others / others.sum(1, keepdim=True)
+        losses = (torch.xlogy(q, q) - q * p.log()).nan_to_num(nan=math.nan).sum(1)
+        return losses if reduction == "none" else losses.mean()
+
+    patch.setattr(known_answers, "aace_loss", wrong)
+
+
+def climbing_aace(patch):
+    patch.setattr(Perturbation, "sign", 1)
+
+
+def radius_of_the_raw_gradient(patch):
+    right = known_answers.displacement
+
+    def wrong(perturbation, gradient, weights):
+        return right(replace(perturbation, normalize=False), gradient, weights)
+
+    patch.setattr(known_answers, "displacement", wrong)
+
+
+def no_restart(patch):
+    right = spectra._Found.add
+
+    def wrong(self, known):
+        right(self, known)
+        self.complete = len(self.values) >= self.k
+
+    patch.setattr(spectra._Found, "add", wrong)
+
+
+def locked_vectors_forgotten(patch):
+    right = spectra.lanczos
+    patch.setattr(spectra, "lanczos", lambda *given, locked=None, **named: right(*given, **named))
+
+
+def absolute_eigenvalues_only(patch):
+    right = known_answers.find_eigenpairs
+
+    def wrong(*given, **named):
+        found = right(*given, **named)
+        return replace(found, eigenvalues=found.eigenvalues[::-1])
+
+    patch.setattr(known_answers, "find_eigenpairs", wrong)
+
+
+def axes_swapped(patch):
+    right = Plane.point
+
+    def wrong(self, a, b=0.0):
+        return right(self, b, a) if len(self.directions) == 2 else right(self, a)
+
+    patch.setattr(Plane, "point", wrong)
+
+
+def off_center(patch):
+    right = Plane.point
+    patch.setattr(Plane, "point", lambda self, a, b=0.0: right(self, a + 0.024, b))
+
+
+def loss_summed_over_samples(patch):
+    right = Objective.evaluate
+
+    def wrong(self, *given, **named):
+        found = right(self, *given, **named)
+        return replace(found, loss=found.loss * len(self.batches[0][0]))
+
+    patch.setattr(Objective, "evaluate", wrong)
+
+
+def nodes_without_weights(patch):
+    right = known_answers.estimate_density
+
+    def wrong(*given, **named):
+        found = right(*given, **named)
+        kept = ~torch.tensor(found.nodes).isnan().numpy()
+        return replace(found, weights=found.weights * 0 + 1 / kept.sum(1, keepdims=True))
+
+    patch.setattr(known_answers, "estimate_density", wrong)
+
+
+def a_step_too_few(patch):
+    right = spectra.lanczos
+    patch.setattr(spectra, "lanczos", lambda v, start, steps: right(v, start, steps - 1))
+
+
+def vectors_paired_with_themselves(patch):
+    patch.setattr(directions, "_mean_cosine", lambda cosines: float(cosines.mean()))
+
+
+def vectors_not_made_unit(patch):
+    right = known_answers.consistency_of
+
+    def wrong(vectors, **named):
+        found = right(vectors, **named)
+        products = vectors @ vectors.T / (vectors**2).sum(1).max()
+        count = len(products)
+        mean = (products.sum() - products.trace()) / (count * (count - 1))
+        return replace(found, mean_cosine=float(mean))
+
+    patch.setattr(known_answers, "consistency_of", wrong)
+
+
+BREAKS = [
+    (1, negated("aace_loss")),
+    (1, called_with("aace_loss", threshold=0.0)),
+    (1, divergence_with_zero_over_zero),
+    (2, climbing_aace),
+    (2, radius_of_the_raw_gradient),
+    (4, scaled_hessian),
+    (4, batches_averaged_equally),
+    (5, no_restart),
+    (5, locked_vectors_forgotten),
+    (7, scaled_hessian),
+    (7, absolute_eigenvalues_only),
+    (8, scaled_hessian),
+    (8, absolute_eigenvalues_only),
+    (9, axes_swapped),
+    (9, negated("displacement")),
+    (9, scaled_hessian),
+    (12, off_center),
+    (12, scaled_hessian),
+    (12, loss_summed_over_samples),
+    (14, nodes_without_weights),
+    (14, a_step_too_few),
+    (17, vectors_paired_with_themselves),
+    (17, vectors_not_made_unit),
+    (17, called_with("measure_consistency", batch_size=11)),
+    (18, theta_ignored_by("gradient")),
+    (18, theta_ignored_by("hessian_vector")),
+    (18, scaled_hessian),
+    (22, called_with("random_plane", normalization="layer")),
+    (22, called_with("random_plane", normalization="none")),
+    (22, called_with("random_plane", ignore=())),
+]
+
+
+def test_every_case_is_seen_to_fail():
+    assert {number for number, _ in BREAKS} == set(NUMBERS)
+
+
+@pytest.mark.parametrize(
+    ("number", "spoil"), BREAKS, ids=[f"{n}-{s.__qualname__.split('.')[0]}" for n, s in BREAKS]
+)
+def test_a_broken_toolkit_fails_its_case(outcomes, monkeypatch, number, spoil):
+    spoil(monkeypatch)
+    broken = run_checks([number])
+    assert not all(outcome.passed for outcome in broken)
+    assert not any(outcome.quantity.startswith("raised") for outcome in broken)
+    expected = [(outcome.quantity, outcome.expected) for outcome in outcomes[number]]
+    assert [(outcome.quantity, outcome.expected) for outcome in broken] == expected
+
+
+def test_a_case_that_raises_has_failed(monkeypatch):
+    def function():
+        yield Quantity("one", 1.0, 1.0, 0.0)
+        raise RuntimeError("no such luck")
+
+    case = Case(number=3, title="t", source="s", function=function)
+    monkeypatch.setattr(checks, "CASES", (case,))
+    first, second = run_checks()
+    assert first.passed
+    assert not second.passed
+    assert second.quantity == "raised RuntimeError: no such luck"
+
+
+def test_nan_never_passes(monkeypatch):
+    case = Case(
+        number=3, title="t", source="s", function=lambda: iter([Quantity("q", 1, math.nan, 9)])
+    )
+    monkeypatch.setattr(checks, "CASES", (case,))
+    assert not run_checks()[0].passed
+
+
+def test_only_cases_asked_for_are_run():
+    assert {outcome.number for outcome in run_checks([8, 7])} == {7, 8}
+
+
+def test_an_unknown_case_is_refused():
+    with pytest.raises(ValueError, match=r"cases are 1, 2, .*, 22, got 3"):
+        run_checks([3])
