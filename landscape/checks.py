@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from landscape import known_answers
-from landscape.known_answers import Quantity
+from landscape import known_answers, known_perturbations
+from landscape.formulas import Quantity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +42,13 @@ CASES: tuple[Case, ...] = (
         number=1,
         title="AACE in closed form",
         source="divergence from the detached target, Ratchatorn and Tanaka 2024, in numpy",
-        function=known_answers.aace_identities,
+        function=known_perturbations.aace_identities,
     ),
     Case(
         number=2,
         title="SAM and AACE on one sample",
         source="their logit gradients are antiparallel, with ratio p / (1 - p)",
-        function=known_answers.perturbations_of_one_sample,
+        function=known_perturbations.perturbations_of_one_sample,
     ),
     Case(
         number=4,
@@ -96,7 +96,7 @@ CASES: tuple[Case, ...] = (
         number=17,
         title="agreement of directions",
         source="SNR / (1 + SNR) for isotropic noise, -1 / (n - 1) for a simplex",
-        function=known_answers.direction_agreement,
+        function=known_perturbations.direction_agreement,
     ),
     Case(
         number=18,

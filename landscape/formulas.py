@@ -1,12 +1,31 @@
-"""Functions of theta as objectives: a landscape that is known because it is written down."""
+"""What checks are written with: functions of theta as objectives, and quantities to compare."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from landscape.objectives import Objective
+
+
+class Quantity(NamedTuple):
+    """A number that is known, and what was measured."""
+
+    name: str
+    expected: float
+    got: float
+    tolerance: float
+
+
+def largest_error(
+    name: str, exact: ArrayLike, got: ArrayLike, tolerance: float = 1e-12
+) -> Quantity:
+    """Return the largest difference of two arrays as a quantity expected to be 0."""
+    largest = float(np.abs(np.asarray(got) - np.asarray(exact)).max())
+    return Quantity(f"{name}: largest error", 0.0, largest, tolerance)
 
 
 class Formula(nn.Module):

@@ -1,4 +1,4 @@
-"""Problems whose answers are known without this toolkit: what `landscape check` measures.
+"""Curvature and surfaces whose numbers are known without this toolkit: for `landscape check`.
 
 Every function yields quantities: the value expected, from a closed form or from numpy alone, and
 the value that the toolkit's public functions give.
@@ -6,87 +6,25 @@ the value that the toolkit's public functions give.
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import nn
 
-from landscape.consistency import measure_consistency
-from landscape.directions import consistency_of
-from landscape.formulas import QuadraticOfLayer, formula_objective, mean_output
+from landscape.formulas import (
+    QuadraticOfLayer,
+    Quantity,
+    formula_objective,
+    largest_error,
+    mean_output,
+)
 from landscape.objectives import Objective
-from landscape.perturbations import aace, aace_loss, displacement, sam, usam
+from landscape.perturbations import displacement, sam
 from landscape.planes import Plane, random_plane
-from landscape.results import Consistency
 from landscape.spectra import estimate_density, find_eigenpairs
 from landscape.surfaces import measure_profile, measure_surface
 
-
-class Quantity(NamedTuple):
-    """A number that is known, and what was measured."""
-
-    name: str
-    expected: float
-    got: float
-    tolerance: float
-
-
-def aace_identities() -> Iterator[Quantity]:
-    """Case 1: softplus of the log-odds margin, its derivatives, thresholds, large gaps."""
-    rng = np.random.default_rng(1)
-    logits, targets = 3 * rng.standard_normal((8, 5)), rng.integers(5, size=8)
-    p, true = _softmax(logits), np.eye(5)[targets]
-    p_t = (p * true).sum(1)
-    q = p * (1 - true) / (1 - p_t)[:, None]
-    divergence = np.where(true == 1, 0, q * np.log(np.where(true == 1, 1, q) / p)).sum(1)
-    value, gradient = _aace(logits, targets)
-    yield _error("value against the detached-target divergence", divergence, value)
-    yield _error("gradient against p_t (e_t - q)", p_t[:, None] * (true - q), gradient)
-    odds = p_t / (1 - p_t)
-    yield _error("gradient against -odds times that of CE", -odds[:, None] * (p - true), gradient)
-    a = np.minimum(p_t, 0.3)
-    value, gradient = _aace(logits, targets, threshold=0.3)
-    yield _error("value at threshold 0.3", divergence + a * np.log(a / p_t), value)
-    scale = p_t - a * (1 - p_t)
-    yield _error("gradient at threshold 0.3", scale[:, None] * (true - q), gradient)
-    target = torch.tensor(targets[:1])
-    curvature = torch.autograd.functional.hessian(
-        lambda z: aace_loss(z[None], target), torch.tensor(logits[0])
-    )
-    u, q, p_t = true[0] - q[0], q[0], p_t[0]
-    exact = p_t * (1 - p_t) * np.outer(u, u) - p_t * (np.diag(q) - np.outer(q, q))
-    yield _error("Hessian in the logits", exact, curvature.numpy())
-    uniform = aace_loss(torch.zeros(1, 10, dtype=torch.float64), torch.tensor([3])).item()
-    yield Quantity("value at ten equal logits, -log(1 - 1/10)", math.log(10 / 9), uniform, 1e-12)
-    for dtype in (torch.float16, torch.bfloat16, torch.float32):
-        value, gradient = _aace([[200.0, 0, 0]], [0], dtype=dtype)
-        name = str(dtype).removeprefix("torch.")
-        yield Quantity(f"value at a gap of 200 in {name}", 200 - math.log(2), float(value[0]), 1e-4)
-        yield _error(f"gradient at a gap of 200 in {name}", [[1, -0.5, -0.5]], gradient, 1e-6)
-
-
-def perturbations_of_one_sample() -> Iterator[Quantity]:
-    """Case 2: for one sample, normalized AACE and SAM are one displacement."""
-    rng = np.random.default_rng(2)
-    x, weights = rng.standard_normal((1, 4)), rng.standard_normal((3, 4))
-    model = nn.Linear(4, 3, bias=False, dtype=torch.float64)
-    model.weight.data = torch.tensor(weights)
-    p = _softmax(x @ weights.T)[0]
-    slope = np.outer(p - np.eye(3)[1], x).ravel()
-    moved = {}
-    for perturbation in (sam(0.05), aace(0.05, normalize=True), usam(0.2), aace(0.2)):
-        objective = Objective(model, perturbation.loss, (x, np.array([1])))
-        move = displacement(perturbation, objective.gradient(), objective.theta)
-        moved[perturbation.label] = move.numpy()
-    climb, odds = slope / np.linalg.norm(slope), p[1] / (1 - p[1])
-    expected = (0.05 * climb, 0.05 * climb, 0.2 * slope, 0.2 * odds * slope)
-    for (label, got), exact in zip(moved.items(), expected, strict=True):
-        yield _error(f"{label}, displacement", exact, got)
-    usam_norm, aace_norm = (np.linalg.norm(list(moved.values())[i]) for i in (2, 3))
-    ratio = float(aace_norm / usam_norm)
-    yield Quantity("AACE over USAM, norms: odds", float(odds), ratio, 1e-12)
+_RHO = 0.3  # radius of case 9
 
 
 def linear_regression() -> Iterator[Quantity]:
@@ -151,60 +89,63 @@ def rosenbrock() -> Iterator[Quantity]:
 
 def quadratic_sharpness() -> Iterator[Quantity]:
     """Case 9: ½ wᵀA w: its surface, and sharpness of every kind in closed form."""
-    size, rho = 6, 0.3
     rng = np.random.default_rng(9)
-    basis = np.linalg.qr(rng.standard_normal((size, size)))[0]
+    basis = np.linalg.qr(rng.standard_normal((6, 6)))[0]
     matrix = basis.T * np.array([9.0, 4.0, 2.0, 1.0, 0.5, 0.1]) @ basis
     A = torch.tensor(matrix)
-    objective = formula_objective(lambda w: w @ A @ w / 2, np.zeros(size))
-    directions = rng.standard_normal((2, size))
-    surface = measure_surface(
-        objective,
-        Plane(objective.theta, torch.tensor(directions)),
-        extent=(-1, 1, -2, 3),
-        points=(5, 4),
-    )
+    objective = formula_objective(lambda w: w @ A @ w / 2, np.zeros(6))
+    directions = rng.standard_normal((2, 6))
+    plane = Plane(objective.theta, torch.tensor(directions))
+    surface = measure_surface(objective, plane, extent=(-1, 1, -2, 3), points=(5, 4))
     points = np.stack(np.meshgrid(np.linspace(-1, 1, 5), np.linspace(-2, 3, 4), indexing="ij"), -1)
     exact = np.einsum("abi,ij,abj->ab", points @ directions, matrix, points @ directions) / 2
-    yield _error("surface on a 5 x 4 grid", exact, surface.loss, 1e-12)
+    yield largest_error("surface on a 5 x 4 grid", exact, surface.loss)
+    yield from _worst_case(objective, matrix)
+    yield from _averages_by_points(objective, matrix, rng)
+    yield from _averages_by_quadrature(np.array([5.0, 3.0, -2.0, 0.5]))
 
-    spectrum = find_eigenpairs(objective, k=size, which="LA", tolerance=1e-9, seed=0)
+
+def _worst_case(objective: Objective, matrix: np.ndarray) -> Iterator[Quantity]:
+    """Sharpness from eigenpairs of a quadratic whose largest eigenvalue is 9."""
+    spectrum = find_eigenpairs(objective, k=6, which="LA", tolerance=1e-9, seed=0)
     assert spectrum.eigenvectors is not None
     sharpest = torch.tensor(spectrum.eigenvectors[0], dtype=torch.float64)
-    rise = objective(rho * sharpest) - objective()
-    yield Quantity("worst case within ρ, ½ ρ² λmax", 0.5 * rho**2 * 9, rise, 1e-6)
-    ascent = displacement(sam(rho), objective.gradient(sharpest), sharpest)
-    climbed = objective(sharpest + ascent)
-    yield Quantity("after SAM's step from v₁, ½ λmax (1 + ρ)²", 4.5 * (1 + rho) ** 2, climbed, 1e-5)
-    at_rho = [
-        measure_profile(
-            objective, Plane(objective.theta, torch.tensor(row)[None]), extent=rho, points=3
-        )
-        for row in np.linalg.qr(rng.standard_normal((size, size)))[0]
-    ]
-    mean = float(np.mean([profile.loss[0, [0, 2]] for profile in at_rho]))
-    yield Quantity("mean on the sphere, ρ² tr A / 2d", rho**2 * 16.6 / (2 * size), mean, 1e-12)
-
-    weights = rng.standard_normal(size)
-    moves = rho * np.diag(weights)
-    rises = [objective(weights + m) + objective(weights - m) for m in moves]
-    adaptive = sum(rises) / 2 - size * objective(weights)
-    exact = float(0.5 * rho**2 * np.diag(matrix) @ weights**2)
-    yield Quantity("adaptive average, ½ ρ² Σ A_ii w_i²", exact, adaptive, 1e-12)
+    rise = objective(_RHO * sharpest) - objective()
+    yield Quantity("worst case within ρ, ½ ρ² λmax", 4.5 * _RHO**2, rise, 1e-6)
+    ascent = displacement(sam(_RHO), objective.gradient(sharpest), sharpest)
+    climbed, exact = objective(sharpest + ascent), 4.5 * (1 + _RHO) ** 2
+    yield Quantity("after SAM's step from v₁, ½ λmax (1 + ρ)²", exact, climbed, 1e-5)
     entropy = 0.5 * float(np.log(spectrum.eigenvalues + 2).sum())
-    exact = 0.5 * float(np.linalg.slogdet(matrix + 2 * np.eye(size))[1])
+    exact = 0.5 * float(np.linalg.slogdet(matrix + 2 * np.eye(6))[1])
     yield Quantity("local entropy, ½ log det (A + 2 I)", exact, entropy, 1e-9)
 
-    values = np.array([5.0, 3.0, -2.0, 0.5])
-    diagonal = torch.tensor(values)
-    density = estimate_density(
-        formula_objective(lambda w: w @ (diagonal * w) / 2, np.zeros(4)), probes=1, steps=4, seed=0
-    )
-    gaussian = 0.5 * rho**2 * density.facts["trace"]
-    yield Quantity("Gaussian mean, ½ ρ² tr A", 0.5 * rho**2 * values.sum(), gaussian, 1e-12)
-    variance = 0.5 * rho**4 * 4 * float((density.weights * density.nodes**2).sum())
-    exact = 0.5 * rho**4 * float((values**2).sum())
-    yield Quantity("its variance, ½ ρ⁴ ‖A‖²", exact, variance, 1e-12)
+
+def _averages_by_points(
+    objective: Objective, matrix: np.ndarray, rng: np.random.Generator
+) -> Iterator[Quantity]:
+    """Average sharpness from points on any orthogonal axes, which is exact for a quadratic."""
+    rises = []
+    for row in torch.tensor(np.linalg.qr(rng.standard_normal((6, 6)))[0]):
+        plane = Plane(objective.theta, row[None])
+        rises.append(measure_profile(objective, plane, extent=_RHO, points=3).loss[0, [0, 2]])
+    exact = float(_RHO**2 * np.trace(matrix) / 12)
+    yield Quantity("mean on the sphere, ρ² tr A / 2d", exact, float(np.mean(rises)), 1e-12)
+    weights = rng.standard_normal(6)
+    moves = _RHO * np.diag(weights)
+    pairs = [objective(weights + move) + objective(weights - move) for move in moves]
+    adaptive = sum(pairs) / 2 - 6 * objective(weights)
+    exact = float(0.5 * _RHO**2 * np.diag(matrix) @ weights**2)
+    yield Quantity("adaptive average, ½ ρ² Σ A_ii w_i²", exact, adaptive, 1e-12)
+
+
+def _averages_by_quadrature(values: np.ndarray) -> Iterator[Quantity]:
+    """Average sharpness from the moments of a density, exact for a diagonal A and entries ±1."""
+    density = estimate_density(_diagonal(values), probes=1, steps=4, seed=0)
+    mean, exact = 0.5 * _RHO**2 * density.facts["trace"], 0.5 * _RHO**2 * float(values.sum())
+    yield Quantity("Gaussian mean, ½ ρ² tr A", exact, mean, 1e-12)
+    squares = len(values) * float((density.weights * density.nodes**2).sum())
+    exact = 0.5 * _RHO**4 * float((values**2).sum())
+    yield Quantity("its variance, ½ ρ⁴ ‖A‖²", exact, 0.5 * _RHO**4 * squares, 1e-12)
 
 
 def ring() -> Iterator[Quantity]:
@@ -228,20 +169,16 @@ def ring() -> Iterator[Quantity]:
 
 def lanczos_quadrature() -> Iterator[Quantity]:
     """Case 14: exact for few eigenvalues, exact to degree 2m − 1, and the semicircle."""
-    repeated = torch.tensor(np.repeat([-1.0, 0.5, 4.0], [2, 5, 13]))
-    objective = formula_objective(lambda w: w @ (repeated * w) / 2, np.zeros(20))
-    density = estimate_density(objective, probes=2, steps=8, seed=0)
-    yield Quantity(
-        "nodes for 3 distinct eigenvalues", 3, float(np.isfinite(density.nodes).sum() / 2), 0
-    )
-    got = np.sort(density.nodes[np.isfinite(density.nodes)])
-    yield _error("those nodes", np.repeat([-1, 0.5, 4], 2), got)
-    got = np.sort(density.weights[np.isfinite(density.weights)])
-    yield _error("their weights", np.repeat([0.1, 0.25, 0.65], 2), got)
+    repeated = _diagonal(np.repeat([-1.0, 0.5, 4.0], [2, 5, 13]))
+    density = estimate_density(repeated, probes=2, steps=8, seed=0)
+    there = np.isfinite(density.nodes)
+    yield Quantity("nodes for 3 distinct eigenvalues", 3, float(there.sum() / 2), 0)
+    got = np.sort(density.nodes[there])
+    yield largest_error("those nodes", np.repeat([-1, 0.5, 4], 2), got)
+    got = np.sort(density.weights[there])
+    yield largest_error("their weights", np.repeat([0.1, 0.25, 0.65], 2), got)
     values = np.linspace(-1, 2, 40)
-    spread = torch.tensor(values)
-    objective = formula_objective(lambda w: w @ (spread * w) / 2, np.zeros(40))
-    density = estimate_density(objective, probes=1, steps=5, seed=0)
+    density = estimate_density(_diagonal(values), probes=1, steps=5, seed=0)
     for degree in range(10):
         moment = float((density.weights * density.nodes**degree).sum())
         exact = float(np.mean(values**degree))  # for entries ±1 and a diagonal A
@@ -255,40 +192,6 @@ def lanczos_quadrature() -> Iterator[Quantity]:
     yield Quantity("semicircle, lower edge", -2, float(density.nodes.min()), 0.05)
     yield Quantity("semicircle, moment 2", 1, moments[0], 0.05)
     yield Quantity("semicircle, moment 4", 2, moments[1], 0.1)
-
-
-def direction_agreement() -> Iterator[Quantity]:
-    """Case 17: mean cosine of a common direction under isotropic noise, and without one."""
-    rng = np.random.default_rng(17)
-    count, size = 200, 2000
-    mean = np.zeros(size)
-    mean[0] = math.sqrt(size)
-    for snr in (0.1, 1.0, 10.0):
-        vectors = math.sqrt(snr) * mean + rng.standard_normal((count, size))
-        got = _agreement(vectors)
-        name = f"mean cosine at SNR {snr:g}, SNR / (1 + SNR)"
-        yield Quantity(name, snr / (1 + snr), got.mean_cosine, 0.01)
-    simplex = _agreement(np.eye(count) - 1 / count)
-    yield Quantity("vectors that add up to 0, -1/(n-1)", -1 / 199, simplex.mean_cosine, 1e-12)
-    random = _agreement(rng.standard_normal((count, size)))
-    length = random.resultant_length
-    yield Quantity("resultant length at random, 1/√n", 1 / math.sqrt(count), length, 0.01)
-    absolute = np.abs(random.cosines[np.triu_indices(count, 1)]).mean()
-    exact = math.sqrt(2 / (math.pi * size))
-    yield Quantity("mean |cosine| at random, √(2 / πd)", exact, float(absolute), 0.02 * exact)
-
-    noise = rng.standard_normal((1000, size))
-    samples = math.sqrt(0.1) * mean + noise - noise.mean(0)
-    model = nn.Linear(size, 1, bias=False, dtype=torch.float64)
-    objective = Objective(model, mean_output, (samples, np.zeros(1000)))
-    frozen = measure_consistency(objective, usam(1.0), batches=64, batch_size=10, seed=0)
-    variance = samples.var(0).sum()
-    snr = 10 * float(samples.mean(0) @ samples.mean(0) / variance)
-    yield Quantity("frozen protocol, 10 samples a batch", snr / (1 + snr), frozen.mean_cosine, 0.02)
-    rise = float((frozen.loss_rise / frozen.norms**2).mean())
-    yield Quantity("rise of a linear loss over ‖ε‖² at ρ = 1", 1, rise, 1e-9)
-    slope = float(frozen.cosine_gradient.mean())
-    yield Quantity("cosine of USAM to the gradient", 1, slope, 1e-12)
 
 
 def scale_invariance() -> Iterator[Quantity]:
@@ -308,14 +211,14 @@ def scale_invariance() -> Iterator[Quantity]:
     mixed = np.outer(b, Sw) + np.outer(Sw, b)
     H = 2 * ((mixed + bw * S) / s**3 - 3 * bw * np.outer(Sw, Sw) / s**5)
     gradient = objective.gradient().numpy()
-    yield _error("gradient", slope, gradient)
+    yield largest_error("gradient", slope, gradient)
     yield Quantity("gradient along w", 0, float(gradient @ weights), 1e-12)
-    yield _error("H w = -gradient", -slope, objective.hessian_vector(weights).numpy())
-    yield _error("H v", H @ vector, objective.hessian_vector(vector).numpy(), 1e-10)
+    yield largest_error("H w = -gradient", -slope, objective.hessian_vector(weights).numpy())
+    yield largest_error("H v", H @ vector, objective.hessian_vector(vector).numpy(), 1e-10)
     far = 3 * weights
-    yield _error("gradient at 3 w, a third", slope / 3, objective.gradient(far).numpy())
+    yield largest_error("gradient at 3 w, a third", slope / 3, objective.gradient(far).numpy())
     product = objective.hessian_vector(vector, far).numpy()
-    yield _error("H v at 3 w, a ninth", H @ vector / 9, product, 1e-10)
+    yield largest_error("H v at 3 w, a ninth", H @ vector / 9, product, 1e-10)
 
 
 def filter_normalization() -> Iterator[Quantity]:
@@ -343,36 +246,13 @@ def filter_normalization() -> Iterator[Quantity]:
     )
 
 
-def _error(name: str, exact: ArrayLike, got: ArrayLike, tolerance: float = 1e-12) -> Quantity:
-    largest = float(np.abs(np.asarray(got) - np.asarray(exact)).max())
-    return Quantity(f"{name}: largest error", 0.0, largest, tolerance)
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    exponentials = np.exp(logits - logits.max(1, keepdims=True))
-    return exponentials / exponentials.sum(1, keepdims=True)
-
-
-def _aace(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    *,
-    threshold: float = 0.0,
-    dtype: torch.dtype = torch.float64,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return losses [sample] and their gradients [sample, class]."""
-    z = torch.tensor(logits, dtype=dtype, requires_grad=True)
-    losses = aace_loss(z, torch.tensor(targets), reduction="none", threshold=threshold)
-    (gradient,) = torch.autograd.grad(losses.sum(), z)
-    return losses.detach().double().numpy(), gradient.double().numpy()
-
-
 def _along_curve(objective: Objective, t: np.ndarray, control: float) -> np.ndarray:
     """Return the loss on the quadratic Bezier curve from (-1, 0) by (0, control) to (1, 0)."""
     points = np.stack([2 * t - 1, 2 * t * (1 - t) * control], axis=1)
     return np.array([objective(point) for point in points])
 
 
-def _agreement(vectors: np.ndarray) -> Consistency:
-    steps = np.zeros(len(vectors), int)
-    return consistency_of(vectors, step=steps, protocol="frozen", perturbation="", seed=0)
+def _diagonal(values: np.ndarray) -> Objective:
+    """Return ½ wᵀ diag(values) w at 0."""
+    factors = torch.tensor(values)
+    return formula_objective(lambda w: w @ (factors * w) / 2, np.zeros(len(values)))

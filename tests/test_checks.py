@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from landscape import checks, directions, known_answers, spectra
+from landscape import checks, directions, known_answers, known_perturbations, spectra
 from landscape.checks import CASES, Case, run_checks
-from landscape.known_answers import Quantity
+from landscape.formulas import Quantity
 from landscape.objectives import Objective
 from landscape.perturbations import Perturbation
 from landscape.planes import Plane
@@ -36,6 +36,15 @@ def test_every_quantity_of_a_case_is_as_expected(outcomes, number):
         assert abs(outcome.got - outcome.expected) <= outcome.tolerance
         assert outcome.tolerance <= 0.1 * max(1, abs(outcome.expected))
         assert outcome.seconds >= 0
+
+
+def public(name):
+    return getattr(known_answers, name, None) or getattr(known_perturbations, name)
+
+
+def replace_public(patch, name, wrong):
+    for module in (known_answers, known_perturbations):
+        patch.setattr(module, name, wrong, raising=False)
 
 
 def scaled_hessian(patch):
@@ -72,18 +81,16 @@ def theta_ignored_by(name):
 
 def negated(name):
     def spoil(patch):
-        right = getattr(known_answers, name)
-        patch.setattr(known_answers, name, lambda *given, **named: -right(*given, **named))
+        right = public(name)
+        replace_public(patch, name, lambda *given, **named: -right(*given, **named))
 
     return spoil
 
 
 def called_with(name, **forced):
     def spoil(patch):
-        right = getattr(known_answers, name)
-        patch.setattr(
-            known_answers, name, lambda *given, **named: right(*given, **{**named, **forced})
-        )
+        right = public(name)
+        replace_public(patch, name, lambda *given, **named: right(*given, **{**named, **forced}))
 
     return spoil
 
@@ -96,7 +103,7 @@ def divergence_with_zero_over_zero(patch):
         losses = (torch.xlogy(q, q) - q * p.log()).nan_to_num(nan=math.nan).sum(1)
         return losses if reduction == "none" else losses.mean()
 
-    patch.setattr(known_answers, "aace_loss", wrong)
+    replace_public(patch, "aace_loss", wrong)
 
 
 def climbing_aace(patch):
@@ -104,12 +111,12 @@ def climbing_aace(patch):
 
 
 def radius_of_the_raw_gradient(patch):
-    right = known_answers.displacement
+    right = public("displacement")
 
     def wrong(perturbation, gradient, weights):
         return right(replace(perturbation, normalize=False), gradient, weights)
 
-    patch.setattr(known_answers, "displacement", wrong)
+    replace_public(patch, "displacement", wrong)
 
 
 def no_restart(patch):
@@ -128,13 +135,13 @@ def locked_vectors_forgotten(patch):
 
 
 def absolute_eigenvalues_only(patch):
-    right = known_answers.find_eigenpairs
+    right = public("find_eigenpairs")
 
     def wrong(*given, **named):
         found = right(*given, **named)
         return replace(found, eigenvalues=found.eigenvalues[::-1])
 
-    patch.setattr(known_answers, "find_eigenpairs", wrong)
+    replace_public(patch, "find_eigenpairs", wrong)
 
 
 def axes_swapped(patch):
@@ -162,14 +169,14 @@ def loss_summed_over_samples(patch):
 
 
 def nodes_without_weights(patch):
-    right = known_answers.estimate_density
+    right = public("estimate_density")
 
     def wrong(*given, **named):
         found = right(*given, **named)
         kept = ~torch.tensor(found.nodes).isnan().numpy()
         return replace(found, weights=found.weights * 0 + 1 / kept.sum(1, keepdims=True))
 
-    patch.setattr(known_answers, "estimate_density", wrong)
+    replace_public(patch, "estimate_density", wrong)
 
 
 def a_step_too_few(patch):
@@ -182,7 +189,7 @@ def vectors_paired_with_themselves(patch):
 
 
 def vectors_not_made_unit(patch):
-    right = known_answers.consistency_of
+    right = public("consistency_of")
 
     def wrong(vectors, **named):
         found = right(vectors, **named)
@@ -191,7 +198,7 @@ def vectors_not_made_unit(patch):
         mean = (products.sum() - products.trace()) / (count * (count - 1))
         return replace(found, mean_cosine=float(mean))
 
-    patch.setattr(known_answers, "consistency_of", wrong)
+    replace_public(patch, "consistency_of", wrong)
 
 
 BREAKS = [
