@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -222,13 +223,23 @@ def _check(parser: Parser, argv: list[str], companion: Companion) -> int:
     args = parser.read(argv)
     from landscape.checks import run_checks
 
-    failed = 0
-    for outcome in run_checks(args.case):
-        failed += not outcome.passed
-        word = "ok  " if outcome.passed else "FAIL"
-        print(f"{word} {outcome.number:2d} {outcome.title}: {outcome.quantity}")
-        print(f"        expected {outcome.expected:<24.12g} got {outcome.got:.12g}")
-    print("every case agrees" if not failed else f"{failed} quantities are wrong")
+    outcomes = run_checks(args.case)
+    room = max(min(shutil.get_terminal_size((80, 24)).columns, 110) - 48, 20)
+    case = None
+    for o in outcomes:
+        if o.number != case:
+            case = o.number
+            print(f"{case:2d}  {o.title}")
+        verdict = "ok" if o.passed else f"WRONG, tolerance {number(o.tolerance, 2)}"
+        line = f"    {o.quantity:{room}}"
+        if len(o.quantity) > room:
+            print(line)
+            line = f"    {'':{room}}"
+        print(f"{line} expected {number(o.expected, 8):>11} got {number(o.got, 8):>12}  {verdict}")
+    failed = sum(not o.passed for o in outcomes)
+    cases = len({o.number for o in outcomes})
+    agree = f"all {len(outcomes)} quantities of {cases} cases agree"
+    print(f"{failed} of {len(outcomes)} quantities are wrong" if failed else agree)
     return 1 if failed else 0
 
 
