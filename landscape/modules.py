@@ -130,7 +130,6 @@ def private_copy(
             f"{type(module).__name__} must allow copy.deepcopy, got: {error}; old-style "
             "weight_norm and spectral_norm don't, those of torch.nn.utils.parametrizations do"
         ) from error
-    own.zero_grad(set_to_none=True)
     return own.to(device=device, dtype=dtype).eval()
 
 

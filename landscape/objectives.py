@@ -286,8 +286,8 @@ class Objective:
 
 
 def _check_arguments(model: Any, bn: str, dtype: torch.dtype | None, batch_size: int) -> None:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        raise TypeError(f"model must be a plain torch.nn.Module, got {type(model).__name__}")
     if bn not in BN_POLICIES:
         raise ValueError(f"bn must be one of {', '.join(BN_POLICIES)}, got {bn!r}")
     if dtype is not None and not dtype.is_floating_point:

@@ -481,6 +481,27 @@ def test_data_digest_knows_samples_but_not_their_order():
     assert Objective(mlp(), CE, (x, y)).facts["data_digest"] != digest
 
 
+def test_data_digest_knows_the_partition_where_it_matters():
+    x, y = image_data()
+    digests = {
+        Objective(batchnorm_net(), CE, data, bn="batch").facts["data_digest"]
+        for data in ((x, y), (x.flip(0), y.flip(0)), [(x, y)], [(x[:9], y[:9]), (x[9:], y[9:])])
+    }
+    assert len(digests) == 4
+
+
+def test_outputs_of_minus_infinity_are_kept():
+    class Masked(nn.Module):
+        def forward(self, logits):
+            return logits.masked_fill(torch.tensor([False, True, False]), -torch.inf)
+
+    x, y = image_data(30)
+    masked = nn.Sequential(*mlp(), Masked())
+    expected = functional.cross_entropy(mlp()(x).detach()[:, [0, 2]], y[y != 1].repeat(2)[:30] // 2)
+    objective = Objective(masked, CE, (x, y[y != 1].repeat(2)[:30]))
+    assert objective() == pytest.approx(float(expected), rel=1e-6)
+
+
 # Refused: what is not a deterministic mean over the data
 
 
@@ -564,7 +585,11 @@ RARE = torch.cat([torch.full((1,), -100), torch.arange(299) % 3])
     ("loss_fn", "data", "remedy"),
     [
         (nn.CrossEntropyLoss(reduction="sum"), image_data(), 'use reduction="mean"'),
-        (nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 1.0])), image_data(), "class weights"),
+        (
+            nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 1.0])),
+            image_data(18),
+            "class weights",
+        ),
         (nn.CrossEntropyLoss(weight=torch.tensor([1.0, 1.0, 1.2])), SORTED, "class weights"),
         (functional.cross_entropy, (image_data(300)[0], RARE), "ignored target"),
         (lambda output, targets: CE(output, targets).sqrt(), image_data(), "mean"),
@@ -638,7 +663,7 @@ def test_vectors_of_another_layout_are_refused():
 
 
 def test_what_is_no_module_is_refused():
-    with pytest.raises(TypeError, match=r"must be a torch.nn.Module, got function"):
+    with pytest.raises(TypeError, match=r"plain torch.nn.Module, got function"):
         Objective(image_data, CE, image_data())
 
 
