@@ -89,7 +89,8 @@ def _spectrum_subject(result: Spectrum) -> str:
     text = f"The {len(result.eigenvalues)} Hessian eigenvalues ({which}){_of_whom(result.facts)}"
     if len(result.residuals):
         text += f", residuals at most {number(float(result.residuals.max()))}"
-    return text + (". " if result.converged else ", not converged. ") + "Hollow: negative."
+    text += "." if result.converged else ", not converged."
+    return text + (" Hollow: negative." if (result.eigenvalues < 0).any() else "")
 
 
 def _density_subject(result: Density) -> str:

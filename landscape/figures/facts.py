@@ -58,6 +58,7 @@ def facts_rows(result: Result) -> Rows:
 
 
 def fact(facts: dict[str, Any], name: str) -> str:
+    """A fact as text, or "" where it is not stored."""
     value = facts.get(name)
     return "" if value is None else str(value)
 
@@ -70,14 +71,17 @@ def _model(facts: dict[str, Any]) -> str:
 
 
 def step_text(facts: dict[str, Any]) -> str:
+    """The checkpoint in words."""
     return f"step {count(facts['checkpoint'])}" if "checkpoint" in facts else ""
 
 
 def batch_norm(facts: dict[str, Any]) -> str:
+    """The BatchNorm policy in words."""
     return _BATCH_NORM.get(fact(facts, "bn"), fact(facts, "bn"))
 
 
 def seed_text(facts: dict[str, Any]) -> str:
+    """The seed, or the range of seeds of repeats."""
     if facts.get("seeds"):
         return f"{facts['seeds'][0]} to {facts['seeds'][-1]}"
     return fact(facts, "seed")
@@ -98,6 +102,7 @@ def _variance(facts: dict[str, Any]) -> str:
 
 
 def plane_text(facts: dict[str, Any]) -> str:
+    """How the plane was chosen, in words."""
     plane = fact(facts, "plane")
     if plane == "trajectory":
         size = len(facts["checkpoints"]) if "checkpoints" in facts else None
@@ -214,6 +219,7 @@ def _consistency_rows(result: Consistency) -> Rows:
 
 
 def between(ends: Sequence[float]) -> str:
+    """A 95 % interval in brackets, or "" where there is none."""
     if not np.isfinite(ends).all():
         return ""
     return f" (95 % {number(float(ends[0]))} to {number(float(ends[1]))})"

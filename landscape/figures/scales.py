@@ -64,6 +64,24 @@ def _finite(values: Iterable[np.ndarray]) -> np.ndarray:
     return flat[np.isfinite(flat)]
 
 
+def finite_range(
+    arrays: Sequence[np.ndarray], scale: str, limits: tuple[float, float] | None = None
+) -> tuple[float, float]:
+    """The limits asked for, or lowest to highest finite value that the scale can show."""
+    if limits is not None:
+        return float(limits[0]), float(limits[1])
+    flat = np.concatenate([np.ravel(array) for array in arrays] or [np.empty(0)])
+    flat = flat[np.isfinite(flat)]
+    if scale == "log":
+        flat = flat[flat > 0]
+    if not flat.size:
+        return (0.1, 1.0) if scale == "log" else (0.0, 1.0)
+    low, high = float(flat.min()), float(flat.max())
+    if high > low:
+        return low, high
+    return (low / 2, low * 2) if scale == "log" else (low - 0.5, low + 0.5)
+
+
 def next_nice(value: float) -> float:
     """The smallest of 1-2-5 times a power of ten that is at least a positive value."""
     decade = 10.0 ** math.floor(math.log10(value))

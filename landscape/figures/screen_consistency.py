@@ -7,12 +7,14 @@ import plotly.graph_objects as go
 
 from landscape.figures import palette
 from landscape.figures.items import Items, items_of
-from landscape.figures.scales import nice_ticks, step_top
+from landscape.figures.scales import finite_range, nice_ticks, step_top
 from landscape.figures.summaries import (
     Curve,
     column_curve,
     consecutive_null,
     cosine_curve,
+    last_finite,
+    marker_every,
     null_envelope,
     off_diagonal,
 )
@@ -21,9 +23,6 @@ from landscape.figures.template import (
     add_lr_drops,
     add_selected_step,
     band,
-    finite_range,
-    last_finite,
-    marker_every,
     new_figure,
     null_name,
     run_line,

@@ -7,12 +7,11 @@ import plotly.graph_objects as go
 
 from landscape.figures import palette
 from landscape.figures.fields import field_of, sample
-from landscape.figures.scales import choose_scale
+from landscape.figures.scales import choose_scale, finite_range
 from landscape.figures.template import (
     add_lr_drops,
     add_selected_step,
     context_line,
-    finite_range,
     new_figure,
     run_line,
     step_axis,

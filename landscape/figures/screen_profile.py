@@ -7,13 +7,11 @@ import plotly.graph_objects as go
 
 from landscape.figures import palette
 from landscape.figures.items import Items, items_of
-from landscape.figures.scales import choose_scale
-from landscape.figures.summaries import diverged_at, profile_curve
+from landscape.figures.scales import choose_scale, finite_range
+from landscape.figures.summaries import diverged_at, last_finite, profile_curve
 from landscape.figures.template import (
     add_end_labels,
     band,
-    finite_range,
-    last_finite,
     new_figure,
     run_line,
     run_name,

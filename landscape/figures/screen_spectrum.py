@@ -7,14 +7,12 @@ import plotly.graph_objects as go
 
 from landscape.figures import palette
 from landscape.figures.items import Items, is_items, items_of
-from landscape.figures.scales import choose_scale, nice_ticks
-from landscape.figures.summaries import eigenvalue_history
+from landscape.figures.scales import choose_scale, finite_range, nice_ticks
+from landscape.figures.summaries import eigenvalue_history, last_finite
 from landscape.figures.template import (
     add_end_labels,
     add_lr_drops,
     add_selected_step,
-    finite_range,
-    last_finite,
     new_figure,
     run_name,
     step_axis,

@@ -7,13 +7,12 @@ import plotly.graph_objects as go
 
 from landscape.figures import palette
 from landscape.figures.items import Items, items_of
-from landscape.figures.scales import choose_scale, fraction, lr_drops, thin_out
+from landscape.figures.scales import choose_scale, finite_range, fraction, lr_drops, thin_out
+from landscape.figures.summaries import last_finite
 from landscape.figures.template import (
     add_end_labels,
     add_lr_drops,
     add_selected_step,
-    finite_range,
-    last_finite,
     new_figure,
     run_line,
     run_name,

@@ -8,12 +8,11 @@ import plotly.graph_objects as go
 
 from landscape.figures import palette
 from landscape.figures.numbers import percent
-from landscape.figures.scales import nice_ticks, step_top
+from landscape.figures.scales import finite_range, nice_ticks, step_top
 from landscape.figures.template import (
     add_lr_drops,
     add_selected_step,
     context_line,
-    finite_range,
     new_figure,
     run_line,
     step_axis,

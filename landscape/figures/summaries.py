@@ -127,3 +127,15 @@ def eigenvalue_history(
         top = np.sort(spectrum.eigenvalues)[::-1][:most]
         row[: len(top)] = top
     return np.array([float(step) for step, _ in ordered]), rows
+
+
+def last_finite(values: np.ndarray) -> float:
+    """The last finite value, or NaN."""
+    finite = values[np.isfinite(values)]
+    return float(finite[-1]) if len(finite) else float("nan")
+
+
+def marker_every(size: int, wanted: int = 8) -> np.ndarray:
+    """Indices of the points that carry a run's marker, the last one among them."""
+    stride = max(1, size // wanted)
+    return np.arange(size - 1, -1, -stride)[::-1]

@@ -116,30 +116,6 @@ def value_axis(low: float, high: float, scale: str, title: str) -> dict[str, Any
     }
 
 
-def finite_range(
-    arrays: Sequence[np.ndarray], scale: str, limits: tuple[float, float] | None = None
-) -> tuple[float, float]:
-    """The limits asked for, or lowest to highest finite value that the scale can show."""
-    if limits is not None:
-        return float(limits[0]), float(limits[1])
-    flat = np.concatenate([np.ravel(array) for array in arrays] or [np.empty(0)])
-    flat = flat[np.isfinite(flat)]
-    if scale == "log":
-        flat = flat[flat > 0]
-    if not flat.size:
-        return (0.1, 1.0) if scale == "log" else (0.0, 1.0)
-    low, high = float(flat.min()), float(flat.max())
-    if high > low:
-        return low, high
-    return (low / 2, low * 2) if scale == "log" else (low - 0.5, low + 0.5)
-
-
-def last_finite(values: np.ndarray) -> float:
-    """The last finite value, or NaN."""
-    finite = values[np.isfinite(values)]
-    return float(finite[-1]) if len(finite) else float("nan")
-
-
 def run_name(label: str, color: int, theme: str) -> str:
     """A run's name in its color; where that is not legible, in ink beside a square of it."""
     run, ink = palette.run_color(color).on(theme), palette.tokens(theme).text
@@ -283,9 +259,3 @@ def _runs(keep: np.ndarray) -> list[tuple[int, int]]:
     """Start and stop of each stretch of True."""
     bounds = np.flatnonzero(np.diff(np.concatenate([[0], keep.astype(int), [0]])))
     return [(int(a), int(b)) for a, b in bounds.reshape(-1, 2)]
-
-
-def marker_every(size: int, wanted: int = 8) -> np.ndarray:
-    """Indices of the points that carry a run's marker, the last one among them."""
-    stride = max(1, size // wanted)
-    return np.arange(size - 1, -1, -stride)[::-1]

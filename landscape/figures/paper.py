@@ -1,0 +1,14 @@
+"""Paper figures: the public door to every matplotlib figure."""
+
+from landscape.figures.paper_curves import draw_consistency as draw_consistency
+from landscape.figures.paper_curves import draw_cosines as draw_cosines
+from landscape.figures.paper_curves import draw_profile as draw_profile
+from landscape.figures.paper_curves import draw_steps as draw_steps
+from landscape.figures.paper_spectrum import draw_density as draw_density
+from landscape.figures.paper_spectrum import draw_eigenvalues as draw_eigenvalues
+from landscape.figures.paper_spectrum import draw_spectrum as draw_spectrum
+from landscape.figures.paper_style import VENUES as VENUES
+from landscape.figures.paper_style import PaperFigure as PaperFigure
+from landscape.figures.paper_surface import draw_surface as draw_surface
+from landscape.figures.paper_surface3d import draw_surface3d as draw_surface3d
+from landscape.figures.paper_trajectory import draw_trajectory as draw_trajectory
