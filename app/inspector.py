@@ -11,6 +11,7 @@ from landscape.runs import StoredResult
 
 from . import panes
 from .store import AnyRun, Store
+from .summaries import settings
 
 PAPER = ("pdf", "svg", "png")
 
@@ -66,6 +67,11 @@ def download_section(links: Sequence[tuple[str, str]], command: str) -> Componen
         html.A(label, href=href, className="button small", download="") for label, href in links
     ]
     return panes.section("Download", html.Div(buttons, className="buttons"), panes.code(command))
+
+
+def run_section(run: AnyRun) -> Component:
+    """The settings of a run."""
+    return panes.section("Settings", panes.facts([("method", run.method), *settings(run).items()]))
 
 
 def troubles(store: Store, run: AnyRun) -> list[Component]:

@@ -1,9 +1,10 @@
 """The dashboard: `create_app` makes it, `serve` runs it on this machine."""
 
-import errno
 import logging
+import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import dash
 import flask
@@ -142,14 +143,11 @@ def serve(
         server.close()
 
 
-def _listen(application: flask.Flask, host: str, port: int | None) -> "object":
+def _listen(application: flask.Flask, host: str, port: int | None) -> Any:
     ports = range(_FIRST_PORT, _FIRST_PORT + _PORTS) if port is None else [port]
     for candidate in ports:
-        try:
+        if _is_free(host, candidate):
             return create_server(application, host=host, port=candidate, threads=8)
-        except OSError as error:
-            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-                raise
     if port is None:
         raise ValueError(
             f"no free port from {_FIRST_PORT} to {_FIRST_PORT + _PORTS - 1}; "
@@ -159,3 +157,13 @@ def _listen(application: flask.Flask, host: str, port: int | None) -> "object":
         f"port {port} must be free to serve on, but it is in use or not allowed; "
         "choose another with --port, or none to take the first free one"
     )
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except (OSError, OverflowError):
+            return False
+    return True

@@ -36,9 +36,10 @@ def navigation(state: ViewState, store: Store) -> list[Any]:
         _item("compare", "Compare", _compare_address(state), state, compared),
     ]
     if chosen is not None:
+        shown = state if state.run in (None, chosen.id) else ViewState(page="unknown")
         content += [html.H2("Run"), _picker(runs, chosen, state)]
         content += [
-            _item(page, title, _run_address(state, page, chosen), state, count)
+            _item(page, title, _run_address(state, page, chosen), shown, count)
             for page, title in _TITLES.items()
             for count in [len(store.results(chosen, page)) if page != "overview" else None]
         ]

@@ -278,8 +278,7 @@ def pane_head(pane: Pane) -> list[Component]:
     content: list[Component] = [html.H2([*mark, pane.title])]
     if pane.note:
         content.append(html.Span(pane.note, className="note"))
-    content.extend(pane.keys)
-    content.append(html.Span(className="stretch"))
+    content.append(html.Div(list(pane.keys), className="keys"))
     if pane.scene and isinstance(pane.body, go.Figure):
         camera = json.dumps(pane.body.layout.scene.camera.to_plotly_json())
         content.append(_button("home", "home", "back to the first view", **{"data-home": camera}))

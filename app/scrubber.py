@@ -40,7 +40,7 @@ def scrubber(state: ViewState, store: Store) -> list[Any]:
         id={"slider": "step"},
         min=first,
         max=last,
-        value=state.step if state.step in kept else last,
+        value=last,  # the browser moves it to the step of the address
         marks=[{"value": step} for step in kept],
         restrictToMarks=True,
         updatemode="mouseup",

@@ -53,6 +53,33 @@
     }
   });
 
+  // A toolbar that is drawn anew keeps the keyboard's place in it.
+  const CONTROLS = ".toolbar [aria-label], .toolbar a";
+  let kept = null;
+
+  document.addEventListener("focusin", function (event) {
+    const control = event.target.closest(CONTROLS);
+    kept = control && {
+      element: control,
+      name: control.getAttribute("aria-label"),
+      text: control.textContent,
+    };
+  });
+
+  new MutationObserver(function () {
+    if (!kept || kept.element.isConnected || document.activeElement !== document.body) {
+      return;
+    }
+    const again = [...document.querySelectorAll(CONTROLS)].find(
+      (control) =>
+        control.getAttribute("aria-label") === kept.name &&
+        (kept.name || control.textContent === kept.text)
+    );
+    if (again) {
+      again.focus();
+    }
+  }).observe(document.documentElement, { childList: true, subtree: true });
+
   document.addEventListener("fullscreenchange", function () {
     window.dispatchEvent(new Event("resize"));
   });

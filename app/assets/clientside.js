@@ -110,7 +110,8 @@
     },
 
     inspect: function (cell, search) {
-      if (!cell || !cell.rowId || new URLSearchParams(search || "").get("run") === cell.rowId) {
+      const left = !["/", "/runs"].includes(window.location.pathname);
+      if (left || !cell || !cell.rowId || new URLSearchParams(search || "").get("run") === cell.rowId) {
         return unchanged();
       }
       return withParameter(search, "run", cell.rowId);

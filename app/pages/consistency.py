@@ -13,7 +13,7 @@ from landscape.results import Consistency
 from landscape.runs import StoredResult
 
 from .. import panes
-from ..inspector import data_address, described, downloads, troubles
+from ..inspector import data_address, described, downloads, run_section, troubles
 from ..panes import Card, Pane, View, key
 from ..store import AnyRun, MissingError, Store, checkpoint_of
 from ..view_state import ViewState, encode
@@ -205,7 +205,7 @@ class _Page:
         parts = troubles(self.store, self.run)
         loaded = panes.found(self.load)
         if not loaded:
-            return parts
+            return [*parts, run_section(self.run)]
         stored = next(iter(self.here.values()))
         return [
             panes.section(f"Checkpoint {count(self.step)}", numbers_table(loaded)),

@@ -11,11 +11,11 @@ from landscape.figures import interactive as figures
 from landscape.figures.numbers import count, number, percent, step
 
 from .. import panes
-from ..inspector import download_section, troubles
+from ..inspector import download_section, run_section, troubles
 from ..panes import Card, Pane, View, icon, key
 from ..scrubber import selected_step
 from ..store import AnyRun, MissingError, Store
-from ..summaries import KINDS, Summary, settings, summarize
+from ..summaries import KINDS, Summary, summarize
 from ..view_state import ViewState, encode
 
 _LEFT_OUT = ("versions", "git", "command", "time", "cpus", "host")
@@ -113,7 +113,7 @@ def _inspector(run: AnyRun, summary: Summary, store: Store) -> list[Component]:
     return [
         html.Section([_state(run), numbers]),
         *troubles(store, run),
-        panes.section("Settings", panes.facts([("method", run.method), *settings(run).items()])),
+        run_section(run),
         panes.section("Measured", _measured(run, summary)),
         panes.section("Environment", panes.facts(_environment(run))),
         download_section(data, _command(told, run)),

@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 import dash
 import dash_ag_grid as dag
+import dash_mantine_components as dmc
 import numpy as np
 from dash import ClientsideFunction, Input, Output, State, dcc, html
 from dash.development.base_component import Component
@@ -13,7 +14,7 @@ from landscape.figures import interactive as figures
 from landscape.figures.numbers import count, number, percent, step
 
 from .. import panes
-from ..inspector import troubles
+from ..inspector import run_section, troubles
 from ..panes import Card, Pane, View, icon
 from ..store import AnyRun, MissingError, Store
 from ..summaries import KINDS, LAST_ROWS, Summary, differing, settings, summarize
@@ -24,7 +25,8 @@ _THEME = (
     "accentColor: 'var(--accent)', borderColor: 'var(--line)', headerTextColor: 'var(--muted)', "
     "headerBackgroundColor: 'var(--surface)', rowHoverColor: 'var(--sunken)', "
     "selectedRowBackgroundColor: 'var(--accent-soft)', fontFamily: 'inherit', fontSize: 12.5, "
-    "headerFontWeight: 400, rowHeight: 34, headerHeight: 34, wrapperBorder: false, headerColumnResizeHandleColor: 'transparent', "
+    "headerFontWeight: 400, rowHeight: 34, headerHeight: 34, wrapperBorder: false, "
+    "headerColumnResizeHandleColor: 'transparent', "
     "checkboxUncheckedBorderColor: 'var(--control)', spacing: 6})"
 )
 _MOST_ROWS = 12
@@ -49,8 +51,8 @@ def view(state: ViewState, store: Store, theme: str) -> View:
 
 
 def default_selection(runs: list[AnyRun]) -> tuple[str, ...]:
-    """The newest run of each method, at most four: what is ticked before anyone chooses."""
-    newest = {run.method: run.id for run in runs}
+    """The newest run of each method, finished ones first, at most four: ticked from the start."""
+    newest = {run.method: run.id for run in sorted(runs, key=lambda run: run.status == "finished")}
     return tuple(list(newest.values())[-4:])
 
 
@@ -68,11 +70,13 @@ def _compare_button(ticked: list[AnyRun]) -> Component:
 
 def _toolbar() -> list[Component]:
     return [
-        dcc.Input(
+        dmc.TextInput(
             id="runs-filter",
-            type="search",
             placeholder="Filter by name, method or setting",
-            className="filter",
+            leftSection=icon("search"),
+            w=300,
+            classNames={"input": "field filter"},
+            **{"aria-label": "filter runs"},
         )
     ]
 
@@ -126,7 +130,7 @@ def _columns() -> list[dict[str, Any]]:
             "headerTooltip": tip,
             "type": "rightAligned",
             "valueFormatter": {"function": shown},
-            "width": 92,
+            "minWidth": 70,
         }
 
     return [
@@ -135,17 +139,17 @@ def _columns() -> list[dict[str, Any]]:
             "headerName": "Run",
             "cellRenderer": "RunName",
             "flex": 2,
-            "minWidth": 130,
+            "minWidth": 120,
         },
-        {"field": "state", "headerName": "State", "cellRenderer": "RunState", "width": 118},
-        {"field": "method", "headerName": "Method", "width": 104},
+        {"field": "state", "headerName": "State", "cellRenderer": "RunState", "minWidth": 104},
+        {"field": "method", "headerName": "Method", "minWidth": 98},
         {
             "field": "spark",
             "headerName": "Train loss",
             "headerTooltip": "log scale, the same for all runs; length is progress",
             "cellRenderer": "Sparkline",
             "sortable": False,
-            "width": 122,
+            "minWidth": 118,
         },
         numeric("train_loss", "Last", 3, f"train loss, mean of the last {LAST_ROWS} steps"),
         numeric("test_accuracy", "Test %", 3, "test accuracy at the end", percent=True),
@@ -156,7 +160,7 @@ def _columns() -> list[dict[str, Any]]:
             "headerName": "Measured",
             "cellRenderer": "Measured",
             "sortable": False,
-            "width": 128,
+            "minWidth": 118,
         },
     ]
 
@@ -252,12 +256,11 @@ def _inspector(
         )
         for kind in KINDS
     ]
-    rows = [(name, text) for name, text in settings(run).items()][:16]
     opened = encode(ViewState(page="overview", run=run.id))
     return [
         html.Section([head, numbers]),
         *troubles(store, run),
-        panes.section("Settings", panes.facts([("method", run.method), *rows])),
+        run_section(run),
         panes.section("Measured", html.Ul(measured, className="measured-list")),
         html.Section(
             html.Div(panes.link("Open run", opened, className="button small"), className="buttons")

@@ -13,7 +13,7 @@ from landscape.results import Density, Spectrum
 from landscape.runs import StoredResult
 
 from .. import panes
-from ..inspector import data_address, described, downloads, troubles
+from ..inspector import data_address, described, downloads, run_section, troubles
 from ..panes import Card, Pane, View, key
 from ..store import AnyRun, MissingError, Store, checkpoint_of
 from ..view_state import ViewState, encode
@@ -161,7 +161,7 @@ class _Page:
         parts = troubles(self.store, self.run)
         spectrum = panes.found(self.spectrum)
         if stored is None or spectrum is None:
-            return parts
+            return [*parts, run_section(self.run)]
         density = panes.found(
             lambda: self.store.load(self.store.at(self.run, "density", self.step))
         )

@@ -14,7 +14,7 @@ from landscape.results import Surface
 from landscape.runs import RunFileError, StoredResult
 
 from .. import panes
-from ..inspector import data_address, described, downloads, troubles
+from ..inspector import data_address, described, downloads, run_section, troubles
 from ..panes import Card, Pane, View, key
 from ..scrubber import selected_step
 from ..store import AnyRun, MissingError, Store, checkpoint_of
@@ -35,7 +35,7 @@ def view(state: ViewState, store: Store, theme: str) -> View:
     surface = panes.found(page.surface)
     chips = [panes.run_chip(run)]
     if stored is not None:
-        chips.append(panes.chip("checkpoint", html.B(count(checkpoint_of(stored)))))
+        chips.append(panes.chip("center: checkpoint", html.B(count(checkpoint_of(stored)))))
     return View(
         title="Surface",
         chips=chips,
@@ -96,10 +96,10 @@ class _Page:
 
     def cards(self) -> list[Card]:
         """Maps, the path, profile and trajectory."""
-        maps = [self._map("contour"), self._map("3d")]
-        kept = {"split": maps, "contour": maps[:1], "scene": maps[1:]}[self.state.show]
+        kinds = {"split": ("contour", "3d"), "contour": ("contour",), "scene": ("3d",)}
+        kept = [self._map(kind) for kind in kinds[self.state.show]]
         return [
-            Card(panes=kept, height=400, footer=self._footer()),
+            Card(panes=kept, height=400, footer=self._footer(kept[0].body)),
             Card(panes=[self._path_loss(), self._path_distance()], height=206),
             Card(panes=[self._profile(), self._explained()], height=230),
             Card(panes=[self._lengths(), self._angles(), self._distances()], height=206),
@@ -144,9 +144,8 @@ class _Page:
     def _scale(self) -> str | None:
         return None if self.state.scale == "log" else self.state.scale
 
-    def _footer(self) -> list[Component]:
-        contour = self._map("contour").body
-        meta = getattr(getattr(contour, "layout", None), "meta", None)
+    def _footer(self, drawn: panes.Body) -> list[Component]:
+        meta = getattr(getattr(drawn, "layout", None), "meta", None)
         if not meta:
             return []
         color = f"var(--path-{self.run.color % 8})"
@@ -163,7 +162,10 @@ class _Page:
         return parts
 
     def _with_path(self) -> Surface:
-        surface = self.surface()
+        try:
+            surface = self.surface()
+        except MissingError:
+            raise MissingError("Shown once a surface is measured.") from None
         if not len(surface.path_step):
             raise MissingError("This surface carries no checkpoints of a run.")
         return surface
@@ -289,7 +291,7 @@ def _inspector(page: _Page, surface: Surface | None) -> list[Component]:
     run, store, stored = page.run, page.store, page.stored
     parts: list[Component] = troubles(store, run)
     if stored is None or surface is None:
-        return parts
+        return [*parts, run_section(run)]
     point = _point(page, surface)
     command = store.command(
         "surface", run, f"--plane {plane_of(stored)}", f"--checkpoint {checkpoint_of(stored)}"

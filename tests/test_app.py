@@ -1,0 +1,420 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import plotly.graph_objects as go
+import pytest
+from app import main, shell
+from app.pages import compare, runs, surface
+from app.store import MissingError, Store
+from app.view_state import RUN_PAGES, ViewState, decode, encode
+from dash import Patch, no_update
+from samples import CHECKPOINTS, make_runs
+
+from landscape.results import KINDS, load_result
+
+THEME = "light"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_runs(tmp_path_factory.mktemp("app") / "runs")
+
+
+@pytest.fixture(scope="module")
+def store(folder: Path) -> Store:
+    return Store(folder)
+
+
+@pytest.fixture(scope="module")
+def client(folder: Path):
+    return main.create_app(folder).server.test_client()
+
+
+def run_named(store: Store, name: str):
+    return next(run for run in store.runs() if run.name == name)
+
+
+def look(state: ViewState, store: Store) -> shell.View:
+    return shell.view_of(state, store, THEME, main.PAGES)
+
+
+def figures_of(view: shell.View) -> dict[str, go.Figure]:
+    return {pane.name: pane.body for pane in view.panes if isinstance(pane.body, go.Figure)}
+
+
+def text_of(component: object) -> str:
+    return json.dumps(json.loads(json.dumps(component, default=lambda c: c.to_plotly_json())))
+
+
+# the address
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        ViewState(),
+        ViewState(page="runs", select=("abc", "def"), run="abc"),
+        ViewState(page="runs", select=()),
+        ViewState(page="compare", select=("abc",), plane="trajectory", value="accuracy"),
+        ViewState(page="overview", run="abc", step=0),
+        ViewState(page="surface", run="abc", surface="k1", show="scene", scale="linear", step=30),
+        ViewState(page="spectrum", run="abc", step=120),
+        ViewState(page="consistency", run="abc", protocol="online"),
+    ],
+)
+def test_an_address_gives_back_the_view_it_was_made_from(state: ViewState) -> None:
+    path, _, query = encode(state).partition("?")
+    assert decode(path, "?" + query) == state
+
+
+def test_what_an_address_can_not_mean_falls_back_to_its_default() -> None:
+    state = decode("/run/abc/surface", "?scale=cubic&step=-1&value=../x&surface=%2Fetc&show=3")
+    assert state == ViewState(page="surface", run="abc")
+    assert decode("/run/abc/nonsense", "").page == "unknown"
+    assert decode(None, None) == ViewState()
+
+
+def test_fields_of_other_pages_do_not_stand_in_an_address() -> None:
+    assert encode(ViewState(page="spectrum", run="a", scale="linear", select=("b",))) == (
+        "/run/a/spectrum"
+    )
+
+
+# the store
+
+
+def test_the_store_takes_a_run_a_folder_of_runs_or_a_folder_of_results(folder: Path) -> None:
+    assert {run.name for run in Store(folder).runs()} == {"sgd", "sam", "aace"}
+    assert [run.name for run in Store(folder / "sam").runs()] == ["sam"]
+    assert Store(folder / "sam").is_run
+    loose = Store(folder / "sam" / "results")
+    (only,) = loose.runs()
+    assert {stored.kind for stored in loose.results(only)} == set(KINDS)
+
+
+@pytest.mark.parametrize("name", ["missing", "empty"])
+def test_a_folder_without_runs_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="landscape train"):
+        Store(tmp_path / name)
+
+
+def test_a_new_result_appears_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    store = Store(make_runs(tmp_path / "runs", ("sam",)))
+    (run,) = store.runs()
+    before = store.results(run, "surface")
+    copy = before[0].path.with_name("surface-0123456789ab.h5")
+    copy.write_bytes(before[0].path.read_bytes())
+    assert len(store.results(run, "surface")) == len(before) + 1
+    copy.write_bytes(copy.read_bytes()[:2000])
+    assert len(store.results(run, "surface")) == len(before)
+    (told,) = store.damaged(run)
+    assert copy.name in told
+    assert str(tmp_path) not in told
+
+
+def test_a_damaged_run_is_told_while_the_others_are_shown(tmp_path: Path) -> None:
+    root = make_runs(tmp_path / "runs", ("sam", "sgd"))
+    (root / "sgd" / "run.json").write_text("{")
+    store = Store(root)
+    assert [run.name for run in store.runs()] == ["sam"]
+    view = look(ViewState(page="runs"), store)
+    assert "sgd" in text_of(view.panes[0].body)
+    assert list(store.unreadable) == ["sgd"]
+
+
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    outside = make_runs(tmp_path / "outside", ("sgd",))
+    root = make_runs(tmp_path / "runs", ("sam",))
+    (root / "out").symlink_to(outside / "sgd", target_is_directory=True)
+    assert [run.name for run in Store(root).runs()] == ["sam"]
+
+
+def test_what_is_missing_is_named_with_the_command_that_makes_it(store: Store) -> None:
+    run = run_named(store, "sam")
+    with pytest.raises(MissingError) as missing:
+        store.at(run, "spectrum", CHECKPOINTS[1])
+    assert missing.value.command.startswith("landscape spectrum ")
+    assert f"--checkpoint {CHECKPOINTS[1]}" in missing.value.command
+
+
+# the pages
+
+
+@pytest.mark.parametrize("name", ["sgd", "sam", "aace"])
+@pytest.mark.parametrize("kind", RUN_PAGES)
+def test_every_pane_of_a_measured_run_holds_a_figure(store: Store, kind: str, name: str) -> None:
+    run = run_named(store, name)
+    view = look(ViewState(page=kind, run=run.id), store)
+    empty = {p.name for p in view.panes if not isinstance(p.body, go.Figure)} - {"eigenvalues"}
+    unperturbed = {"displacement_norm", "cosine_previous", "loss_rise"}
+    not_measured = {"cosine_gradient"} if kind == "consistency" else set()
+    assert empty == (unperturbed if (kind, name) == ("overview", "sgd") else not_measured)
+    for figure in figures_of(view).values():
+        assert any(trace.x is not None and len(trace.x) for trace in figure.data)
+
+
+def test_library_pages_show_every_run(store: Store) -> None:
+    listed = look(ViewState(page="runs"), store)
+    assert {trace.name for trace in figures_of(listed)["losses"].data} >= {"sgd", "sam", "aace"}
+    compared = look(ViewState(page="compare"), store)
+    assert {p.title for p in compared.panes} >= {"sgd", "sam", "aace"}
+    assert compared.inspector is None
+
+
+def test_the_list_of_runs_shows_their_numbers(store: Store) -> None:
+    view = look(ViewState(page="runs"), store)
+    grid = view.panes[0].body.children[0]
+    rows = {row["name"]: row for row in grid.rowData}
+    run = run_named(store, "aace")
+    own = [s for s in store.results(run, "consistency") if s.facts["checkpoint"] == CHECKPOINTS[-1]]
+    frozen = [store.load(s) for s in own if s.options["protocol"] == "frozen"]
+    expected = next(r.mean_cosine for r in frozen if r.perturbation.startswith("AACE"))
+    assert rows["aace"]["cosine"] == expected
+    spectrum = store.load(store.at(run, "spectrum", None))
+    assert rows["aace"]["eigenvalue"] == spectrum.eigenvalues.max()
+    assert rows["sgd"]["cosine"] is None
+    assert rows["sgd"]["test_accuracy"] == 0.878
+
+
+def test_compared_surfaces_share_one_color_range(store: Store) -> None:
+    view = look(ViewState(page="compare"), store)
+    drawn = [f for name, f in figures_of(view).items() if name.startswith("map ")]
+    ranges = {(t.zmin, t.zmax) for f in drawn for t in f.data if t.name == "field"}
+    assert len(drawn) == 3
+    assert len(ranges) == 1
+
+
+def test_own_planes_are_said_to_differ(store: Store) -> None:
+    def told(plane: str) -> str:
+        view = look(ViewState(page="compare", plane=plane), store)
+        return text_of([card.footer for card in view.cards])
+
+    assert "planes differ" in told("trajectory")
+    assert "planes differ" not in told("random")
+
+
+def test_the_plane_of_the_path_is_shown_first(store: Store) -> None:
+    run = run_named(store, "sam")
+    stored = surface.chosen(ViewState(page="surface", run=run.id), run, store)
+    assert stored.options["plane"] == "trajectory"
+    other = next(s for s in store.results(run, "surface") if s.options["plane"] == "random")
+    state = ViewState(page="surface", run=run.id, surface=other.key)
+    assert surface.chosen(state, run, store).key == other.key
+
+
+def test_the_inspector_counts_cells_that_are_not_plain(store: Store) -> None:
+    run = run_named(store, "sam")
+    other = next(s for s in store.results(run, "surface") if s.options["plane"] == "random")
+    view = look(ViewState(page="surface", run=run.id, surface=other.key), store)
+    assert "4 points diverged, 6 not evaluated" in text_of(list(view.inspector))
+
+
+def test_the_scrubber_chooses_the_spectrum_and_the_point_on_the_path(store: Store) -> None:
+    run = run_named(store, "sam")
+    step = CHECKPOINTS[2]
+    spectra = look(ViewState(page="spectrum", run=run.id, step=step), store)
+    expected = store.load(store.at(run, "spectrum", step)).eigenvalues.max()
+    assert f"{expected:.3g}" in text_of(list(spectra.inspector))
+    on_surface = look(ViewState(page="surface", run=run.id, step=step), store)
+    assert f"{step} of {CHECKPOINTS[-1]}" in text_of(list(on_surface.inspector))
+
+
+def test_a_truncated_result_is_told_in_its_pane_and_the_rest_goes_on(tmp_path: Path) -> None:
+    store = Store(make_runs(tmp_path / "runs", ("sam",)))
+    (run,) = store.runs()
+    for stored in store.results(run, "density"):
+        data = bytearray(stored.path.read_bytes())
+        at = data.find(load_result(stored.path).nodes.tobytes()[:64])
+        data[at : at + 8] = b"\x00" * 8
+        stored.path.write_bytes(bytes(data))
+    view = look(ViewState(page="spectrum", run=run.id), store)
+    bodies = {pane.name: pane.body for pane in view.panes}
+    assert "density-" in text_of(bodies["density"])
+    assert "err" in text_of(bodies["density"])
+    assert isinstance(bodies["scree"], go.Figure)
+
+
+@pytest.mark.parametrize("state", [ViewState(page="unknown"), ViewState(page="surface", run="no")])
+def test_what_does_not_exist_gets_a_readable_page(store: Store, state: ViewState) -> None:
+    view = look(state, store)
+    assert view.title == "Not found"
+    assert "/runs" in text_of(view.panes[0].body)
+
+
+def test_a_run_without_results_names_the_commands(tmp_path: Path) -> None:
+    store = Store(make_runs(tmp_path / "runs", ("sgd",)))
+    (run,) = store.runs()
+    for stored in store.results(run):
+        stored.path.unlink()
+    for page in ("surface", "spectrum", "consistency"):
+        view = look(ViewState(page=page, run=run.id), store)
+        assert not figures_of(view)
+        assert f"landscape {page} " in text_of([pane.body for pane in view.panes])
+
+
+def test_markup_in_a_name_stays_text(tmp_path: Path) -> None:
+    store = Store(make_runs(tmp_path / "runs", ("<script>alert(1)<script>",)))
+    (run,) = store.runs()
+    for state in (ViewState(), ViewState(page="overview", run=run.id)):
+        assert "DangerouslySetInnerHTML" not in text_of(shell.build(look(state, store)))
+
+
+# what is sent to the browser
+
+
+def mounted(state: ViewState, store: Store, before: dict | None = None) -> shell.Update:
+    return shell.mount(look(state, store), before or {}, {})
+
+
+def test_the_same_view_again_changes_nothing(store: Store) -> None:
+    state = ViewState(page="surface", run=run_named(store, "sam").id)
+    first = mounted(state, store)
+    again = mounted(state, store, first.mounted)
+    assert first.page is not no_update
+    assert again.page is no_update
+    assert (again.slots, again.figures) == ({}, {})
+
+
+def test_another_scale_redraws_the_maps_and_keeps_the_page(store: Store) -> None:
+    state = ViewState(page="surface", run=run_named(store, "sam").id)
+    first = mounted(state, store)
+    update = mounted(state.to(scale="linear"), store, first.mounted)
+    assert update.page is no_update
+    assert set(update.figures) == {"contour", "scene"}
+    assert isinstance(update.figures["scene"], Patch)
+    changes = [o["location"] for o in update.figures["scene"].to_plotly_json()["operations"]]
+    assert ["data"] in changes
+    assert not any("camera" in location for location in changes)
+    assert not any(location in (["layout"], ["layout", "scene"]) for location in changes)
+
+
+def test_a_pane_that_becomes_empty_rebuilds_its_card_alone(store: Store) -> None:
+    state = ViewState(page="spectrum", run=run_named(store, "sam").id)
+    first = mounted(state, store)
+    update = mounted(state.to(step=CHECKPOINTS[1]), store, first.mounted)
+    assert update.page is no_update
+    assert {"card 0", "card 1"} <= set(update.slots)
+    assert not {"density", "scree"} & set(update.figures)
+
+
+def test_another_run_builds_the_page_anew(store: Store) -> None:
+    first = mounted(ViewState(page="overview", run=run_named(store, "sam").id), store)
+    other = ViewState(page="overview", run=run_named(store, "sgd").id)
+    assert mounted(other, store, first.mounted).page is not no_update
+
+
+def test_runs_chosen_before_anyone_chooses_are_the_newest_of_each_method(store: Store) -> None:
+    assert set(runs.default_selection(store.runs())) == {run.id for run in store.runs()}
+    assert compare.view(ViewState(page="compare", select=()), store, THEME).title == "Compare"
+
+
+# over HTTP
+
+
+def test_a_page_carries_a_strict_policy_and_names_nothing_outside(client) -> None:
+    answer = client.get("/", base_url="http://127.0.0.1:8050")
+    assert answer.status_code == 200
+    policy = answer.headers["Content-Security-Policy"]
+    scripts = next(part for part in policy.split("; ") if part.startswith("script-src"))
+    assert "unsafe" not in scripts
+    assert "*" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    text = answer.get_data(as_text=True)
+    assert "https://" not in text
+    assert "http://" not in text
+
+
+def test_the_theme_is_chosen_before_anything_is_drawn(client) -> None:
+    text = client.get("/").get_data(as_text=True)
+    assert text.index("theme.js") < text.index("</head>") < text.index("react-entry-point")
+    assert text.count("theme.js") == 1
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8050", "127.0.0.1.evil.example"])
+def test_another_host_name_is_refused(client, host: str) -> None:
+    assert client.get("/", headers={"Host": host}).status_code == 400
+    assert client.get("/", headers={"Host": "localhost:8050"}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/runs", "/run/nobody/surface", "/no/such/page"])
+def test_every_address_is_answered(client, path: str) -> None:
+    assert client.get(path).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/assets/../main.py", "/assets/%2e%2e/main.py"])
+def test_files_beside_the_assets_are_not_served(client, path: str) -> None:
+    assert b"create_app" not in client.get(path).data
+
+
+def test_the_page_arrives_by_one_callback(client, store: Store) -> None:
+    outputs = [
+        {"id": "page", "property": "children"},
+        [],
+        [],
+        {"id": "inspector", "property": "children"},
+        {"id": "nav", "property": "children"},
+        {"id": "scrubber", "property": "children"},
+        {"id": "folder", "property": "children"},
+        {"id": "mounted", "property": "data"},
+    ]
+    dependencies = client.get("/_dash-dependencies").get_json()
+    output = next(d["output"] for d in dependencies if "page.children" in d["output"])
+    run = run_named(store, "aace")
+    answer = client.post(
+        "/_dash-update-component",
+        json={
+            "output": output,
+            "outputs": outputs,
+            "changedPropIds": ["url.pathname"],
+            "inputs": [
+                {"id": "url", "property": "pathname", "value": f"/run/{run.id}/spectrum"},
+                {"id": "url", "property": "search", "value": ""},
+                {"id": "theme", "property": "data", "value": "dark"},
+            ],
+            "state": [{"id": "mounted", "property": "data", "value": None}],
+        },
+    )
+    assert answer.status_code == 200
+    response = answer.get_json()["response"]
+    assert response["mounted"]["data"]["title"] == "Spectrum"
+    assert "Eigenvalues" in json.dumps(response["page"]["children"])
+    assert run.id in json.dumps(response["nav"]["children"])
+
+
+def test_a_malformed_callback_is_answered_without_a_traceback(client) -> None:
+    answer = client.post("/_dash-update-component", json={"output": "..nonsense..", "inputs": []})
+    assert answer.status_code >= 400
+    assert b"Traceback" not in answer.data
+
+
+# serving
+
+
+def test_a_port_in_use_is_said_before_serving(folder: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ValueError, match=f"port {port} must be free"):
+            main.serve(folder, port=port)
+
+
+def test_the_world_is_not_served(folder: Path) -> None:
+    with pytest.raises(ValueError, match="this machine only"):
+        main.serve(folder, host="0.0.0.0")
+
+
+def test_the_app_never_loads_torch() -> None:
+    code = "import sys, app.main; assert 'torch' not in sys.modules, 'torch was imported'"
+    root = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, env=dict(os.environ), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
