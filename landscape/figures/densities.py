@@ -90,7 +90,7 @@ def density_curve(density: Density, spectrum: Spectrum | None = None) -> Density
 def _found(density: Density, spectrum: Spectrum) -> np.ndarray:
     distance = np.abs(density.nodes[..., None] - spectrum.eigenvalues)
     within = np.maximum(density.sigma, spectrum.residuals)
-    return (np.nan_to_num(distance, nan=np.inf) <= within).any(axis=-1)
+    return np.any(np.nan_to_num(distance, nan=np.inf) <= within, axis=-1)
 
 
 def _scale(nodes: np.ndarray, weights: np.ndarray, sigma: float) -> SignedLog:

@@ -10,7 +10,8 @@ Items = Sequence[tuple[str, int, T]]
 def is_items(value: Any) -> bool:
     """Whether a value is a list of (label, color, thing) triples."""
     return isinstance(value, list | tuple) and all(
-        isinstance(item, tuple) and len(item) == 3 and isinstance(item[0], str) for item in value
+        isinstance(item, list | tuple) and len(item) == 3 and isinstance(item[0], str)
+        for item in value
     )
 
 

@@ -5,15 +5,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 
 from landscape.figures import palette
 from landscape.figures.items import Items, items_of
 from landscape.figures.numbers import short
-from landscape.figures.paper_style import (
+from landscape.figures.paper_axes import (
     NULL,
-    PaperFigure,
+    add_color_bar,
     add_drops,
     curve_axes,
     end_labels,
@@ -24,8 +22,8 @@ from landscape.figures.paper_style import (
     step_limits,
     tide_map,
     value_limits,
-    venue_of,
 )
+from landscape.figures.paper_style import PaperFigure, venue_of
 from landscape.figures.scales import choose_scale, finite_range, lr_drops, nice_ticks, step_top
 from landscape.figures.summaries import (
     Curve,
@@ -245,10 +243,6 @@ def draw_cosines(consistency: Consistency, *, venue: str = "icml") -> PaperFigur
         axes.set_xlabel("step" if online else "batch")
         axes.set_ylabel("step" if online else "batch")
         place = figure.place(left + side + 0.11 * scale, bottom, 0.085 * scale, side)
-        bar = figure.colorbar(ScalarMappable(Normalize(-limit, limit), tide_map()), cax=place)
-        bar.outline.set_linewidth(0.4)
-        bar.solids.set_rasterized(True)
-        ticks = nice_ticks(-limit, limit, 4)
-        bar.set_ticks(list(ticks), labels=[short(float(tick)) for tick in ticks])
-        bar.set_label("cosine", labelpad=2)
+        ticks = [(float(tick), short(float(tick))) for tick in nice_ticks(-limit, limit, 4)]
+        add_color_bar(figure, place, (-limit, limit), tide_map(), ticks, "cosine")
     return figure

@@ -11,10 +11,8 @@ from landscape.figures import palette
 from landscape.figures.densities import DensityCurve, density_curve
 from landscape.figures.items import Items, is_items, items_of
 from landscape.figures.numbers import number, short
-from landscape.figures.paper_curves import HEIGHT
-from landscape.figures.paper_style import (
+from landscape.figures.paper_axes import (
     MUTED,
-    PaperFigure,
     add_drops,
     curve_axes,
     end_labels,
@@ -24,8 +22,9 @@ from landscape.figures.paper_style import (
     set_ticks,
     step_limits,
     value_limits,
-    venue_of,
 )
+from landscape.figures.paper_curves import HEIGHT
+from landscape.figures.paper_style import PaperFigure, venue_of
 from landscape.figures.scales import choose_scale, finite_range, nice_ticks, step_top
 from landscape.figures.summaries import eigenvalue_history, last_finite
 from landscape.results import Density, Spectrum

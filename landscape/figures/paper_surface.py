@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.colors import ListedColormap
 from matplotlib.patches import Rectangle
 
 from landscape.figures import palette
@@ -13,14 +12,8 @@ from landscape.figures.contours import Label, cut, levels_of, lines_at, place_la
 from landscape.figures.fields import Field, edges, field_of, refine, scale_and_limits
 from landscape.figures.items import Items, items_of
 from landscape.figures.numbers import percent, short
-from landscape.figures.paper_style import (
-    PaperFigure,
-    Venue,
-    basin_map,
-    panel_title,
-    set_ticks,
-    venue_of,
-)
+from landscape.figures.paper_axes import add_color_bar, basin_map, panel_title, set_ticks, size_of
+from landscape.figures.paper_style import PaperFigure, Venue, venue_of
 from landscape.figures.paths import Path, path_of
 from landscape.figures.scales import log_ticks, nice_ticks
 from landscape.results import Surface
@@ -187,7 +180,7 @@ def _draw_lines(axes: Axes, field: Field, track: Path | None) -> None:
         for line in level:
             axes.plot(*line.T, color="white", lw=0.25, alpha=0.45, ls="solid", zorder=2)
     lines = lines_at(field, labeled)
-    width = axes.get_position().width * axes.figure.get_size_inches()[0] * 72
+    width = size_of(axes)[0]
     unit = max(field.spans) / width
     positions = None if track is None else track.position
     labels = place_labels(field, labeled, lines, path=positions, room=1.3 * 129 / width)
@@ -250,17 +243,7 @@ def _draw_path(
 
 def _draw_bar(figure: PaperFigure, axes: Axes, fields: Sequence[Field], title: str) -> None:
     field = fields[0]
-    norm = Normalize(*field.height_limits)
-    clipped = any(f.clipped for f in fields)
-    bar = figure.colorbar(
-        ScalarMappable(norm, basin_map()),
-        cax=axes,
-        extend="max" if clipped else "neither",
-        extendfrac=0.04,
-    )
-    bar.outline.set_linewidth(0.4)
-    bar.solids.set_rasterized(True)
     pick = log_ticks(*field.limits, most=9) if field.scale == "log" else nice_ticks(*field.limits)
-    bar.set_ticks(list(field.lift(pick)), labels=[short(float(tick)) for tick in pick])
-    bar.ax.tick_params(which="minor", length=0)
-    bar.set_label(title, labelpad=2)
+    ticks = [(float(field.lift(tick)), short(float(tick))) for tick in pick]
+    clipped = any(f.clipped for f in fields)
+    add_color_bar(figure, axes, field.height_limits, basin_map(), ticks, title, clipped=clipped)

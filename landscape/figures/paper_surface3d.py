@@ -1,9 +1,9 @@
 """A surface on paper in 3D: hillshaded mesh, floor, contour lines and path that hide behind it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from mpl_toolkits.mplot3d import Axes3D
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 from landscape.figures import palette
@@ -14,6 +14,8 @@ from landscape.figures.paper_style import PaperFigure, venue_of
 from landscape.figures.paths import Path, path_of
 from landscape.figures.scales import few_ticks, nice_ticks, one_two_five
 from landscape.results import Surface
+
+Space = Any  # 3D axes: matplotlib types them as plane ones
 
 ELEVATION, AZIMUTH = 38.0, -118.0
 _BOX = (1.12, 1.0, 0.62)
@@ -59,7 +61,7 @@ def draw_surface3d(
     field = field_of(surface, value=value, scale=scale, limits=limits)
     figure = PaperFigure(sizes.column, sizes.column * 2.55 / 3.25, sizes)
     with figure.style():
-        axes = figure.add_axes(_PLACE, projection="3d", computed_zorder=False)
+        axes: Space = figure.add_axes(_PLACE, projection="3d", computed_zorder=False)
         view = _View(field)
         _set_up(axes, surface, field, view, sizes.scale)
         _draw_floor(axes, field, view)
@@ -111,7 +113,7 @@ class _View:
         return seen
 
 
-def _set_up(axes: Axes3D, surface: Surface, field: Field, view: _View, size: float) -> None:
+def _set_up(axes: Space, surface: Surface, field: Field, view: _View, size: float) -> None:
     axes.view_init(ELEVATION, AZIMUTH)
     axes.set_proj_type("persp", focal_length=0.9)
     axes.set_box_aspect(tuple(view.box), zoom=_ZOOM)
@@ -137,7 +139,7 @@ def _set_up(axes: Axes3D, surface: Surface, field: Field, view: _View, size: flo
     axes.tick_params(axis="z", pad=-5 + 4 * size)
 
 
-def _draw_floor(axes: Axes3D, field: Field, view: _View) -> None:
+def _draw_floor(axes: Space, field: Field, view: _View) -> None:
     x, y, height = refine(field, sides=100)
     low, high = field.height_limits
     banded = np.clip((np.floor((height - low) / (high - low) * 20) + 0.5) / 20, 0, 1)
@@ -146,7 +148,7 @@ def _draw_floor(axes: Axes3D, field: Field, view: _View) -> None:
     _add_quads(axes, x, y, z, colors, np.isfinite(height), zorder=1)
 
 
-def _draw_mesh(axes: Axes3D, field: Field) -> None:
+def _draw_mesh(axes: Space, field: Field) -> None:
     x, y, height = refine(field, sides=120)
     low, high = field.height_limits
     colors = _colors((height - low) / (high - low)) * _shade(x, y, height)[..., None]
@@ -177,7 +179,7 @@ def _shade(x: np.ndarray, y: np.ndarray, height: np.ndarray) -> np.ndarray:
 
 
 def _add_quads(
-    axes: Axes3D,
+    axes: Space,
     x: np.ndarray,
     y: np.ndarray,
     z: np.ndarray,
@@ -197,7 +199,7 @@ def _add_quads(
     axes.add_collection3d(mesh, autolim=False)
 
 
-def _draw_contours(axes: Axes3D, field: Field, view: _View) -> None:
+def _draw_contours(axes: Space, field: Field, view: _View) -> None:
     levels = one_two_five(*field.limits) if field.scale == "log" else nice_ticks(*field.limits)
     for level, lines in zip(levels, lines_at(field, levels), strict=True):
         height = float(field.lift(np.array([level]))[0])
@@ -206,7 +208,7 @@ def _draw_contours(axes: Axes3D, field: Field, view: _View) -> None:
             _add_seen(axes, np.column_stack([line, z]), view, color="white", lw=0.45, alpha=0.85)
 
 
-def _add_seen(axes: Axes3D, points: np.ndarray, view: _View, **style: object) -> None:
+def _add_seen(axes: Space, points: np.ndarray, view: _View, **style: Any) -> None:
     """Draw the parts of a line that the surface does not hide."""
     finite = np.isfinite(points).all(axis=1)
     seen = np.zeros(len(points), dtype=bool)
@@ -224,7 +226,7 @@ def _dense(points: np.ndarray, per: int = 12) -> np.ndarray:
 
 
 def _draw_path(
-    axes: Axes3D,
+    axes: Space,
     track: Path,
     field: Field,
     view: _View,

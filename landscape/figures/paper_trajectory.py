@@ -9,14 +9,8 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 
 from landscape.figures import palette
 from landscape.figures.numbers import percent
-from landscape.figures.paper_style import (
-    MUTED,
-    PaperFigure,
-    Venue,
-    panel_title,
-    set_ticks,
-    venue_of,
-)
+from landscape.figures.paper_axes import MUTED, panel_title, set_ticks
+from landscape.figures.paper_style import PaperFigure, Venue, venue_of
 from landscape.figures.scales import finite_range, nice_ticks
 from landscape.results import Trajectory
 

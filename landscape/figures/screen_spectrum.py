@@ -1,6 +1,7 @@
 """Found eigenvalues on the screen, at one checkpoint and through training."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -107,7 +108,7 @@ def _add_scree(
 
 
 def plot_eigenvalues(
-    histories: History | Items[History],
+    histories: Any,
     *,
     most: int = 5,
     scale: str | None = None,

@@ -1,0 +1,214 @@
+"""Which stored results a paper figure of runs shows, and how it is drawn."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from landscape.figures.scales import lr_drops
+from landscape.results import Result
+from landscape.runs import Run, StoredResult
+from landscape.terminal import near
+
+DRAWN = {
+    "profile": "draw_profile",
+    "surface": "draw_surface",
+    "surface3d": "draw_surface3d",
+    "spectrum": "draw_spectrum",
+    "density": "draw_density",
+    "eigenvalues": "draw_eigenvalues",
+    "consistency": "draw_consistency",
+    "cosines": "draw_cosines",
+    "trajectory": "draw_trajectory",
+    "steps": "draw_steps",
+}
+"""Kind of figure -> paper function."""
+
+SINGLE = ("surface3d", "density", "cosines", "trajectory")
+"""Kinds that show one run."""
+
+_STORED = {"surface3d": "surface", "eigenvalues": "spectrum", "cosines": "consistency"}
+_WITH_DROPS = ("surface", "surface3d", "eigenvalues", "consistency", "trajectory")
+_PERTURBATIONS = ("SAM", "AACE", "USAM")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A figure to be drawn: the paper function, its first argument, and its keywords."""
+
+    function: str
+    subject: Any
+    style: dict[str, Any] = field(default_factory=dict)
+
+
+def check_kind(kind: str) -> str:
+    """The kind itself.
+
+    Raises:
+        ValueError: If there is no figure of this kind.
+    """
+    if kind not in DRAWN:
+        raise ValueError(
+            f"there is no figure {kind!r}{near(kind, DRAWN)}; there are {', '.join(DRAWN)}"
+        )
+    return kind
+
+
+def drawing_of_result(result: Result, kind: str | None = None) -> Drawing:
+    """How a single result is drawn, by default as its own kind.
+
+    Raises:
+        ValueError: If a figure of this kind isn't made of such a result.
+    """
+    kind = check_kind(kind or result.kind)
+    if _STORED.get(kind, kind) != result.kind or kind == "eigenvalues":
+        raise ValueError(f"a figure {kind!r} can't be made of one {result.kind!r} result")
+    return Drawing(function=DRAWN[kind], subject=result)
+
+
+def drawing_of_runs(runs: Sequence[Run], kind: str, checkpoint: str | None = None) -> Drawing:
+    """How a kind of figure shows runs: the newest result of each, or that of a checkpoint.
+
+    Args:
+        runs: At least one run.
+        kind: One of `DRAWN`.
+        checkpoint: "first", "last" or a step; by default the newest result.
+
+    Raises:
+        ValueError: If the kind is unknown, shows one run only, or a run has no such result.
+        RunFileError: If a run keeps no such checkpoint, or a file is damaged.
+    """
+    check_kind(kind)
+    if kind in SINGLE and len(runs) > 1:
+        raise ValueError(f"a figure {kind!r} shows one run, got {len(runs)}; draw one at a time")
+    subject, style = _CHOICES.get(kind, _choose_newest)(runs, kind, checkpoint)
+    if kind in _WITH_DROPS and len(runs) == 1:
+        style["drops"] = lr_drops(runs[0].steps["step"], runs[0].steps["lr"])
+    return Drawing(function=DRAWN[kind], subject=subject, style=style)
+
+
+Choice = tuple[Any, dict[str, Any]]
+
+
+def labels_of(runs: Sequence[Run]) -> list[str]:
+    """What runs are called in one figure: their methods, or names where methods repeat."""
+    methods = [run.method for run in runs]
+    return methods if len(set(methods)) == len(methods) else [run.name for run in runs]
+
+
+def _stored(run: Run, kind: str, checkpoint: str | None) -> list[StoredResult]:
+    """The run's results of a kind, oldest first."""
+    name = _STORED.get(kind, kind)
+    found = run.results(name)
+    if checkpoint is not None:
+        step = run.resolve(checkpoint)
+        found = [stored for stored in found if stored.facts.get("checkpoint") == step]
+    if not found:
+        at = "" if checkpoint is None else f" at checkpoint {checkpoint}"
+        command = "spectrum" if name == "density" else name
+        raise ValueError(
+            f"run {run.path} must have a stored {name}{at}, got none; "
+            f"measure it with `landscape {command} {run.path}`"
+        )
+    return found
+
+
+def _choose_newest(runs: Sequence[Run], kind: str, checkpoint: str | None) -> Choice:
+    found = [_stored(run, kind, checkpoint)[-1].load() for run in runs]
+    if len(runs) == 1:
+        return found[0], {} if kind == "cosines" else {"color": runs[0].color}
+    return _items(runs, found), {}
+
+
+def _items(runs: Sequence[Run], subjects: Sequence[Any]) -> list[tuple[str, int, Any]]:
+    return [
+        (label, run.color, subject)
+        for label, run, subject in zip(labels_of(runs), runs, subjects, strict=True)
+    ]
+
+
+def _choose_density(runs: Sequence[Run], kind: str, checkpoint: str | None) -> Choice:
+    """The density, with the eigenpairs found at the same checkpoint on the same data."""
+    density, style = _choose_newest(runs, kind, checkpoint)
+    same = ("checkpoint", "data_digest", "bn")
+    for stored in reversed(runs[0].results("spectrum")):
+        if all(stored.facts.get(name) == density.facts.get(name) for name in same):
+            return density, {**style, "spectrum": stored.load()}
+    return density, style
+
+
+def _by_checkpoint(found: Sequence[StoredResult]) -> list[tuple[int, StoredResult]]:
+    """The newest result of each checkpoint, in order of steps."""
+    newest = {int(stored.facts.get("checkpoint", 0)): stored for stored in found}
+    return sorted(newest.items(), key=lambda pair: pair[0])
+
+
+def _choose_eigenvalues(runs: Sequence[Run], kind: str, checkpoint: str | None) -> Choice:
+    histories = [
+        [(step, stored.load()) for step, stored in _by_checkpoint(_stored(run, kind, checkpoint))]
+        for run in runs
+    ]
+    if len(runs) == 1:
+        return histories[0], {"color": runs[0].color}
+    return _items(runs, histories), {}
+
+
+def _choose_consistency(runs: Sequence[Run], kind: str, checkpoint: str | None) -> Choice:
+    """The frozen protocol over checkpoints: one line per perturbation, or per run its own.
+
+    A run that trained with no perturbation is left out beside runs that did.
+    """
+    if len(runs) == 1:
+        groups = _by_perturbation(_stored(runs[0], kind, checkpoint))
+        if not groups:
+            return _choose_newest(runs, "cosines", checkpoint)
+        items = [(label, _perturbation_color(label), group) for label, group in groups.items()]
+        return items, {}
+    chosen = [(run, _own(run, _by_perturbation(_stored(run, kind, checkpoint)))) for run in runs]
+    chosen = [(run, group) for run, group in chosen if group]
+    if not chosen:
+        raise ValueError(
+            "no run was trained with a perturbation whose consistency is stored; "
+            "draw one run at a time"
+        )
+    return _items([run for run, _ in chosen], [group for _, group in chosen]), {}
+
+
+def _by_perturbation(found: Sequence[StoredResult]) -> dict[str, list[Result]]:
+    """Results of the frozen protocol by perturbation, newest per checkpoint."""
+    groups: dict[str, list[StoredResult]] = {}
+    for stored in found:
+        if stored.options.get("protocol") == "frozen":
+            groups.setdefault(str(stored.options.get("perturbation", "")), []).append(stored)
+    return {
+        label: [stored.load() for _, stored in _by_checkpoint(group)]
+        for label, group in sorted(groups.items(), key=lambda item: _perturbation_color(item[0]))
+    }
+
+
+def _perturbation_color(label: str) -> int:
+    """SAM's perturbation is drawn in the first color, AACE's in the second."""
+    name = label.upper().split(" ")[0]
+    return _PERTURBATIONS.index(name) if name in _PERTURBATIONS else len(_PERTURBATIONS)
+
+
+def _own(run: Run, groups: dict[str, list[Result]]) -> list[Result]:
+    """The group of the perturbation that a run was trained with; AACE goes before SAM."""
+    for name in ("AACE", "USAM", "SAM"):
+        if name in run.method.upper():
+            return next((g for label, g in groups.items() if label.upper().startswith(name)), [])
+    return []
+
+
+def _choose_steps(runs: Sequence[Run], kind: str, checkpoint: str | None) -> Choice:
+    del kind, checkpoint
+    if len(runs) == 1:
+        return runs[0].steps, {"color": runs[0].color}
+    return _items(runs, [run.steps for run in runs]), {}
+
+
+_CHOICES: dict[str, Callable[[Sequence[Run], str, str | None], Choice]] = {
+    "density": _choose_density,
+    "eigenvalues": _choose_eigenvalues,
+    "consistency": _choose_consistency,
+    "steps": _choose_steps,
+}

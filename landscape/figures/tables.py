@@ -1,0 +1,160 @@
+"""Results as tables of columns, and as CSV."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from landscape.results import (
+    Consistency,
+    Density,
+    Profile,
+    Result,
+    Spectrum,
+    Surface,
+    Trajectory,
+)
+from landscape.storage import RunFileError
+from landscape.terminal import near
+
+Columns = Mapping[str, np.ndarray]
+
+
+def _grid(*axes: np.ndarray) -> list[np.ndarray]:
+    return [part.ravel() for part in np.meshgrid(*axes, indexing="ij")]
+
+
+def _before(values: np.ndarray, size: int) -> np.ndarray:
+    """Values between two (or three) rows as a column [size], at the later (or middle) row."""
+    column = np.full(size, np.nan)
+    first = size - len(values) - (size - len(values)) // 2
+    column[first : first + len(values)] = values
+    return column
+
+
+def _profile(result: Profile) -> Columns:
+    repeat, alpha = _grid(np.arange(len(result.loss)), result.alpha)
+    names = ("loss", "accuracy", "evaluated")
+    return {"repeat": repeat, "alpha": alpha} | {n: getattr(result, n).ravel() for n in names}
+
+
+def _surface(result: Surface) -> Columns:
+    alpha, beta = _grid(result.alpha, result.beta)
+    names = ("loss", "accuracy", "evaluated")
+    return {"alpha": alpha, "beta": beta} | {n: getattr(result, n).ravel() for n in names}
+
+
+def _path(result: Surface) -> Columns:
+    alpha, beta = result.path_position.reshape(-1, 2).T
+    return {
+        "step": result.path_step,
+        "alpha": alpha,
+        "beta": beta,
+        "off_plane": result.path_off_plane,
+        "loss": result.path_loss,
+    }
+
+
+def _spectrum(result: Spectrum) -> Columns:
+    rank = np.arange(1, len(result.eigenvalues) + 1)
+    return {"rank": rank, "eigenvalue": result.eigenvalues, "residual": result.residuals}
+
+
+def _density(result: Density) -> Columns:
+    probe, _ = _grid(*(np.arange(side) for side in result.nodes.shape))
+    return {"probe": probe, "node": result.nodes.ravel(), "weight": result.weights.ravel()}
+
+
+def _cosines(result: Consistency) -> Columns:
+    i, j = _grid(*[np.arange(len(result.step))] * 2)
+    steps = {"step_i": result.step[i], "step_j": result.step[j]}
+    return {"i": i, "j": j, **steps, "cosine": result.cosines.ravel()}
+
+
+def _vectors(result: Consistency) -> Columns:
+    return {
+        "step": result.step,
+        "norm": result.norms,
+        "cosine_previous": _before(result.consecutive, len(result.step)),
+        "loss_rise": result.loss_rise,
+        "cosine_gradient": result.cosine_gradient,
+    }
+
+
+def _trajectory(result: Trajectory) -> Columns:
+    x, y = result.position.T
+    names = ("off_plane", "distance_start", "distance_end", "loss", "accuracy")
+    return {
+        "step": result.step,
+        "x": x,
+        "y": y,
+        **{name: getattr(result, name) for name in names},
+        "step_length": _before(result.step_length, len(result.step)),
+        "turning_angle": _before(result.turning_angle, len(result.step)),
+    }
+
+
+def _components(result: Trajectory) -> Columns:
+    rank = np.arange(1, len(result.explained) + 1)
+    return {"component": rank, "explained": result.explained, "null": result.explained_null}
+
+
+TABLES: dict[str, dict[str, Callable[[Any], Columns]]] = {
+    "profile": {"points": _profile},
+    "surface": {"points": _surface, "path": _path},
+    "spectrum": {"eigenvalues": _spectrum},
+    "density": {"nodes": _density},
+    "consistency": {"cosines": _cosines, "vectors": _vectors},
+    "trajectory": {"checkpoints": _trajectory, "components": _components},
+}
+"""Tables of each kind of result; the first is the one a plain CSV holds."""
+
+
+def columns_of(result: Result, table: str | None = None) -> Columns:
+    """A result as a table of columns of equal length.
+
+    Raises:
+        ValueError: If the kind has no such table.
+    """
+    tables = TABLES[result.kind]
+    if table is not None and table not in tables:
+        raise ValueError(
+            f"a {result.kind} has the tables {', '.join(tables)}, got {table!r}"
+            f"{near(table, tables)}"
+        )
+    return tables[table or next(iter(tables))](result)
+
+
+def csv_of(data: Result | Columns, table: str | None = None) -> str:
+    """A result's table, or columns, as CSV text; numbers keep every digit.
+
+    Example:
+        >>> print(csv_of({"step": np.arange(2), "loss": np.array([0.5, np.nan])}), end="")
+        step,loss
+        0,0.5
+        1,nan
+    """
+    columns = columns_of(data, table) if isinstance(data, Result) else data
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*(np.asarray(c).tolist() for c in columns.values()), strict=True))
+    return text.getvalue()
+
+
+def read_csv(path: Path) -> dict[str, np.ndarray]:
+    """Columns of a CSV of numbers as `csv_of` writes it.
+
+    Raises:
+        RunFileError: If the file is missing or not such a table.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            head, *rows = list(csv.reader(file))
+        values = np.array(rows, dtype=np.float64).reshape(len(rows), len(head))
+    except (OSError, ValueError) as error:
+        raise RunFileError(f"{path}: not a table of numbers ({error})") from None
+    return dict(zip(head, values.T, strict=True))
