@@ -1,12 +1,14 @@
 """Figures as files: a figure with its recipe and data beside it.
 
 A figure `name.pdf` has a sidecar `name.json`, the recipe, and the data it was drawn from
-(`name.h5` for a result, `name.csv` for recorded columns). `redraw` makes the same bytes from them.
+(`name.h5` for a result, `name.csv` for recorded columns, a folder `name-data` for several).
+`redraw` makes the same bytes from them.
 """
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from landscape.figures.subjects import (
     drawing_of_runs,
 )
 from landscape.figures.tables import Columns, csv_of, read_csv
-from landscape.results import Result, load_result, save_result
+from landscape.results import Result, Spectrum, load_result, save_result
 from landscape.runs import Run
 from landscape.storage import RunFileError, plain, write_json, write_whole
 
@@ -109,7 +111,7 @@ def save_figure(
         path: File name; an ending of a known format is dropped.
         formats: Of "pdf", "svg", "png", "eps".
         recipe: What `redraw` needs; `record` makes it.
-        data: Results and tables by the name that the recipe gives them: "" or "-1", "-2", ...
+        data: Results and tables by the name that the recipe gives them: "", or "-data/1", ...
 
     Returns:
         The files written: figures, then the recipe, then data.
@@ -131,9 +133,10 @@ def save_figure(
 def _save_data(stem: Path, data: Mapping[str, Result | Columns]) -> Iterator[Path]:
     for name, content in data.items():
         if isinstance(content, Result):
-            yield save_result(content, stem.with_name(f"{stem.name}{name}.h5"), replace=True)
+            yield save_result(content, stem.parent / f"{stem.name}{name}.h5", replace=True)
         else:
-            target = stem.with_name(f"{stem.name}{name}.csv")
+            target = stem.parent / f"{stem.name}{name}.csv"
+            target.parent.mkdir(exist_ok=True)
             with write_whole(target) as temporary:
                 temporary.write_text(csv_of(content), encoding="utf-8")
             yield target
@@ -159,13 +162,14 @@ def record(drawing: Drawing) -> tuple[dict[str, Any], dict[str, Result | Columns
     """The recipe of a drawing, and the data it names.
 
     In the recipe a result stands as {"result": name, "digest": ...}, recorded columns as
-    {"table": name, "sha256": ...}; a single one has the name "", several "-1", "-2", ....
+    {"table": name, "sha256": ...}; a single one has the name "", several
+    "-data/1", "-data/2", ....
     """
     found: list[Result | Columns] = []
 
     def collect(value: Any) -> Any:
         if isinstance(value, Result):
-            found.append(value)
+            found.append(_light(value))
             return {"at": len(found)}
         if isinstance(value, Mapping):
             found.append({k: np.asarray(column, np.float64) for k, column in value.items()})
@@ -176,7 +180,7 @@ def record(drawing: Drawing) -> tuple[dict[str, Any], dict[str, Result | Columns
 
     subject = collect(drawing.subject)
     style = {name: collect(value) for name, value in drawing.style.items()}
-    names = [""] if len(found) == 1 else [f"-{i + 1}" for i in range(len(found))]
+    names = [""] if len(found) == 1 else [f"-data/{i + 1}" for i in range(len(found))]
 
     def name(value: Any) -> Any:
         if isinstance(value, list):
@@ -195,6 +199,12 @@ def record(drawing: Drawing) -> tuple[dict[str, Any], dict[str, Result | Columns
         "captions": [caption(content) for content in found if isinstance(content, Result)],
     }
     return recipe, dict(zip(names, found, strict=True))
+
+
+def _light(result: Result) -> Result:
+    """The result without eigenvectors, which no figure shows."""
+    is_heavy = isinstance(result, Spectrum) and result.eigenvectors is not None
+    return replace(result, eigenvectors=None) if is_heavy else result
 
 
 def redraw(
@@ -252,10 +262,10 @@ def _restored(path: Path, value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if "result" in value:
-        result = load_result(path.with_name(f"{path.stem}{value['result']}.h5"))
+        result = load_result(path.parent / f"{path.stem}{value['result']}.h5")
         found, wanted = result.digest, value.get("digest")
     else:
-        result = read_csv(path.with_name(f"{path.stem}{value.get('table')}.csv"))
+        result = read_csv(path.parent / f"{path.stem}{value.get('table')}.csv")
         found, wanted = hashlib.sha256(csv_of(result).encode()).hexdigest(), value.get("sha256")
     if found != wanted:
         raise RunFileError(f"{path}: the data beside it are not those it was drawn from")

@@ -19,7 +19,7 @@ from landscape.figures.scales import log_ticks, nice_ticks
 from landscape.results import Surface
 
 MOST_ACROSS = 3
-_LEFT, _BOTTOM, _GAP, _TITLE, _TOP = 0.40, 0.34, 0.16, 0.22, 0.06
+_LEFT, _BOTTOM, _GAP, _WIDE_GAP, _TITLE, _TOP = 0.40, 0.34, 0.16, 0.28, 0.22, 0.06
 _BAR_GAP, _BAR, _BAR_LABELS = 0.11, 0.085, 0.42
 _LABEL_SIZE = 6.0
 
@@ -64,7 +64,7 @@ def draw_surface(
         ):
             track = path_of(surface, field) if path else None
             _draw_panel(axes, field, track, index, drops, sizes)
-            _name_axes(axes, surface, first=i % MOST_ACROSS == 0)
+            _name_axes(axes, surface, first=i % MOST_ACROSS == 0, shared=_one_frame(fields))
             if len(items) > 1:
                 panel_title(axes, "abcdefghi"[i], label, panel_fact(surface), sizes)
         _draw_bar(figure, bar, fields, "accuracy" if value == "accuracy" else "loss")
@@ -82,7 +82,8 @@ def _layout(fields: Sequence[Field], venue: Venue) -> tuple[PaperFigure, list[Ax
     across = min(count, MOST_ACROSS)
     rows = -(-count // across)
     width = venue.column if count == 1 else venue.text
-    beside = _LEFT + _GAP * (across - 1) + _BAR_GAP + _BAR + _BAR_LABELS
+    between = _GAP if _one_frame(fields) else _WIDE_GAP
+    beside = _LEFT + between * (across - 1) + _BAR_GAP + _BAR + _BAR_LABELS
     side = (width - beside * scale) / across
     ratio = max(f.spans[1] / f.spans[0] if f.equal else 1.0 for f in fields)
     tall = side * min(max(ratio, 0.4), 1.6)
@@ -92,7 +93,7 @@ def _layout(fields: Sequence[Field], venue: Venue) -> tuple[PaperFigure, list[Ax
     figure = PaperFigure(width, rows * (row + gap), venue)
     panels = []
     for i in range(count):
-        left = _LEFT * scale + (i % across) * (side + _GAP * scale)
+        left = _LEFT * scale + (i % across) * (side + between * scale)
         bottom = gap + (rows - 1 - i // across) * (row + gap)
         panels.append(figure.place(left, bottom, side, tall))
     left = width - (_BAR + _BAR_LABELS) * scale
@@ -100,11 +101,16 @@ def _layout(fields: Sequence[Field], venue: Venue) -> tuple[PaperFigure, list[Ax
     return figure, panels, bar
 
 
-def _name_axes(axes: Axes, surface: Surface, *, first: bool) -> None:
+def _one_frame(fields: Sequence[Field]) -> bool:
+    """Whether all panels have the same ticks on y, so that the first one's numbers serve all."""
+    return len({(float(field.y[0]), float(field.y[-1])) for field in fields}) == 1
+
+
+def _name_axes(axes: Axes, surface: Surface, *, first: bool, shared: bool) -> None:
     axes.set_xlabel(surface.axis_labels[0])
     if first:
         axes.set_ylabel(surface.axis_labels[1])
-    else:
+    elif shared:
         axes.set_yticklabels([])
 
 

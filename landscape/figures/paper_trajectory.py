@@ -12,6 +12,7 @@ from landscape.figures.numbers import percent
 from landscape.figures.paper_axes import MUTED, panel_title, set_ticks
 from landscape.figures.paper_style import PaperFigure, Venue, venue_of
 from landscape.figures.scales import finite_range, nice_ticks
+from landscape.figures.summaries import leading_components
 from landscape.results import Trajectory
 
 
@@ -83,12 +84,12 @@ def _draw_plane(
 
 
 def _draw_bars(axes: Axes, trajectory: Trajectory, color: int) -> None:
-    ranks = np.arange(1, len(trajectory.explained) + 1)
+    ranks, explained, null = leading_components(trajectory)
     run = palette.run_color(color).light
-    axes.bar(ranks, trajectory.explained, width=0.58, color=run, lw=0, zorder=2)
+    axes.bar(ranks, explained, width=0.58, color=run, lw=0, zorder=2)
     axes.bar(
         ranks,
-        trajectory.explained_null,
+        null,
         width=0.82,
         facecolor="none",
         edgecolor=MUTED,
@@ -96,7 +97,7 @@ def _draw_bars(axes: Axes, trajectory: Trajectory, color: int) -> None:
         zorder=3,
         gid="null",
     )
-    high = finite_range([trajectory.explained, trajectory.explained_null], "linear")[1]
+    high = finite_range([explained, null], "linear")[1]
     ticks = nice_ticks(0.0, high, about=4)
     axes.set_xlim(0.4, len(ranks) + 0.6)
     axes.set_ylim(0, 1.08 * high)

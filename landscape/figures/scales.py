@@ -99,19 +99,22 @@ def one_two_five(low: float, high: float) -> np.ndarray:
 
 
 def nice_ticks(low: float, high: float, about: int = 5) -> np.ndarray:
-    """Multiples of a 1-2-5 step from low to high, about as many as asked for."""
+    """Multiples of a 1-2-5 step from low to high, about as many as asked for and at least 3."""
     if not high > low:
         return np.array([low])
-    interval = next_nice((high - low) / (about + 0.5))
-    first, last = math.ceil(low / interval - 1e-9), math.floor(high / interval + 1e-9)
-    return np.array([float(f"{k * interval:.12g}") for k in range(first, last + 1)])
+    while True:
+        interval = next_nice((high - low) / (about + 0.5))
+        first, last = math.ceil(low / interval - 1e-9), math.floor(high / interval + 1e-9)
+        if last - first >= 2:
+            return np.array([float(f"{k * interval:.12g}") for k in range(first, last + 1)])
+        about += 1
 
 
 def log_ticks(low: float, high: float, most: int = 6) -> np.ndarray:
     """Ticks of a log axis: 1-2-5, or powers of ten, or every few powers; at most `most`."""
     ticks = one_two_five(low, high)
     if len(ticks) <= most:
-        return ticks if len(ticks) >= 2 else nice_ticks(low, high, 3)
+        return ticks if len(ticks) >= 3 else nice_ticks(low, high, 3)
     span = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     powers = [k for k in span if low * (1 - 1e-9) <= 10.0**k <= high * (1 + 1e-9)]
     stride = math.ceil(len(powers) / most)

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from landscape.figures import palette
 from landscape.figures.numbers import percent
 from landscape.figures.scales import finite_range, nice_ticks, step_top
+from landscape.figures.summaries import leading_components
 from landscape.figures.template import (
     add_lr_drops,
     add_selected_step,
@@ -110,12 +111,12 @@ def _add_markers(
 def plot_explained(trajectory: Trajectory, *, theme: str = "light", color: int = 0) -> go.Figure:
     """Draw the variance that each component explains, with a random walk's as hollow outlines."""
     tone = palette.tokens(theme)
-    ranks = np.arange(1, len(trajectory.explained) + 1)
+    ranks, explained, null = leading_components(trajectory)
     figure = new_figure(theme, "curves")
     figure.add_trace(
         go.Bar(
             x=ranks,
-            y=trajectory.explained,
+            y=explained,
             width=0.62,
             marker={"color": palette.run_color(color).on(theme), "line": {"width": 0}},
             hovertemplate="PC %{x}<br>explains %{y:.1%}<extra></extra>",
@@ -125,15 +126,14 @@ def plot_explained(trajectory: Trajectory, *, theme: str = "light", color: int =
     figure.add_trace(
         go.Bar(
             x=ranks,
-            y=trajectory.explained_null,
+            y=null,
             width=0.82,
             marker={"color": "rgba(0,0,0,0)", "line": {"width": 1.4, "color": tone.muted}},
             hovertemplate="PC %{x}<br>random walk with these steps %{y:.1%}<extra></extra>",
             name="null",
         )
     )
-    both = [trajectory.explained, trajectory.explained_null]
-    high = finite_range(both, "linear")[1]
+    high = finite_range([explained, null], "linear")[1]
     figure.update_layout(barmode="overlay")
     figure.update_xaxes(tickvals=ranks, title_text="principal component", showgrid=False)
     ticks = nice_ticks(0.0, high)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from landscape.results import Consistency, Profile, Spectrum
+from landscape.results import Consistency, Profile, Spectrum, Trajectory
 
 PROFILE_VALUES = ("rise", "loss", "accuracy")
 
@@ -47,6 +47,12 @@ def profile_curve(profile: Profile, value: str = "rise") -> Curve:
 def diverged_at(profile: Profile) -> np.ndarray:
     """Positions at which at least one repeat was evaluated and is not finite."""
     return profile.alpha[(profile.evaluated & ~np.isfinite(profile.loss)).any(axis=0)]
+
+
+def leading_components(trajectory: Trajectory, most: int = 8) -> tuple[np.ndarray, ...]:
+    """Rank, explained variance and null of the first components [at most `most`]."""
+    explained = trajectory.explained[:most]
+    return np.arange(1, len(explained) + 1), explained, trajectory.explained_null[:most]
 
 
 def step_of(result: Consistency) -> float:
