@@ -5,6 +5,7 @@ reads goes through `open_strict`, which accepts only what the toolkit itself wri
 """
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import json
@@ -26,6 +27,7 @@ _LARGEST_ARRAY = 1 << 40  # sparse files do declare it and have it
 _LARGEST_CHUNK = 1 << 24  # read whole, however few of its numbers are asked for
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 _LARGEST_TREE = 20_000
+_ATTEMPTS = 24  # with pauses of 16 ms in all
 SPARE_BYTES = 1 << 20
 """Kept free on the disk, so that a run can still be ended when its data no longer fit."""
 _DAMAGED = (OSError, KeyError, RuntimeError, MemoryError)
@@ -52,12 +54,21 @@ def _check_dataset(path: Path, name: str, item: h5py.Dataset) -> None:
     chunk = math.prod(item.chunks or (0,)) * item.dtype.itemsize
     if chunk > _LARGEST_CHUNK:
         raise refuse(f"has chunks of {chunk} bytes, expected at most {_LARGEST_CHUNK}")
-    stored = item.id.get_storage_size()
-    if stored > (held := path.stat().st_size):  # asked for last: a live file only grows
-        raise refuse(f"claims {stored} stored bytes in a file of {held}")
+    stored, stop = item.id.get_storage_size(), _end_of(item)
+    if max(stored, stop) > (size := path.stat().st_size):  # asked for last: live files grow
+        raise refuse(f"has {stored} bytes stored up to {stop}, but the file ends at {size}")
     most = min(max(_ALWAYS_ALLOWED_BYTES, _LARGEST_RATIO * stored), _LARGEST_ARRAY)
     if item.nbytes > most:
         raise refuse(f"declares {item.nbytes} bytes but stores {stored}")
+
+
+def _end_of(item: h5py.Dataset) -> int:
+    """The place in the file where a data set's last byte is said to lie."""
+    if item.chunks is None:
+        return (item.id.get_offset() or 0) + item.id.get_storage_size()
+    ends = [0]
+    item.id.chunk_iter(lambda chunk: ends.append(chunk.byte_offset + chunk.size))
+    return max(ends)
 
 
 def _check_group(path: Path, group: h5py.Group, seen: list[int], depth: int = 0) -> None:
@@ -99,7 +110,7 @@ def open_strict(path: str | Path, *, swmr: bool = False) -> Iterator[h5py.File]:
     if not path.is_file():
         raise RunFileError(f"{path}: no such file")
     try:
-        file = h5py.File(path, "r", libver=("v110", "v110"), swmr=swmr)
+        file = _open_growing(path) if swmr else h5py.File(path, "r")
     except OSError as error:
         raise RunFileError(
             f"{path}: not a readable HDF5 file ({error}); is it truncated?"
@@ -116,6 +127,18 @@ def open_strict(path: str | Path, *, swmr: bool = False) -> Iterator[h5py.File]:
         raise RunFileError(f"{path}: damaged or incomplete ({error})") from error
     finally:
         file.close()
+
+
+def _open_growing(path: Path) -> h5py.File:
+    """Open for SWMR reading with few attempts at a block that doesn't fit its checksum.
+
+    HDF5 makes a hundred, pausing twice as long after each: a damaged file would hold us for ever.
+    """
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    library = ctypes.CDLL(h5py.h5p.__file__)  # h5py has no call for it
+    library.H5Pset_metadata_read_attempts(ctypes.c_int64(access.id), ctypes.c_uint(_ATTEMPTS))
+    flags = h5py.h5f.ACC_RDONLY | h5py.h5f.ACC_SWMR_READ
+    return h5py.File(h5py.h5f.open(os.fsencode(path), flags, access))
 
 
 def require_array(file: h5py.File, name: str, dtype: type, *shape: int | None) -> h5py.Dataset:

@@ -16,7 +16,7 @@ import pytest
 
 from landscape import writers
 from landscape.layouts import Entry, Layout
-from landscape.runs import COLUMNS, Run
+from landscape.runs import COLUMNS, Run, RunFileError
 from landscape.writers import RunWriter
 
 LAYOUT = Layout(
@@ -122,6 +122,20 @@ def test_a_killed_writer_leaves_whole_rows_and_readable_checkpoints(rows, tmp_pa
     assert len(run.displacement_steps) >= len(run.checkpoints) - 1
     with pytest.raises(FileExistsError):
         create(tmp_path / "run")
+
+
+def test_a_truncated_copy_of_a_killed_run_is_refused_at_once(tmp_path):
+    with writing(tmp_path) as process:
+        run = Run(tmp_path / "run")
+        wait_until(lambda: len(run.steps["step"]) >= 100)
+        process.kill()
+        process.wait()
+    file = run.path / "segment-000" / "steps.h5"
+    content = file.read_bytes()
+    for kept in (0.1, 0.5, 0.9):
+        file.write_bytes(content[: int(kept * len(content))])
+        with pytest.raises(RunFileError, match=str(file)):
+            run.steps  # noqa: B018 - reading is what is refused
 
 
 def test_a_reader_sees_whole_rows_of_a_run_that_is_being_written(tmp_path):
