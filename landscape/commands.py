@@ -4,6 +4,7 @@ import argparse
 import json
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -135,7 +136,12 @@ def _report(stored: Any, where: str) -> str:
     )
     seconds = result.provenance.get("seconds", 0)
     state = "measured before" if stored.found else f"measured in {duration(seconds)}"
-    return f"{what} of {where}\n  {numbers}\n  {caption(result)}\n  {stored.path} ({state})"
+    width = min(shutil.get_terminal_size((80, 24)).columns, 100)
+    texts = [
+        textwrap.fill(text, width, initial_indent="  ", subsequent_indent="  ")
+        for text in (numbers, caption(result))
+    ]
+    return "\n".join([f"{what} of {where}", *texts, f"  {stored.path} ({state})"])
 
 
 def _train(parser: Parser, argv: list[str], companion: Companion) -> int:

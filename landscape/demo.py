@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from landscape.analyses import ANALYSES, subjects_of_run
+from landscape.exports import draw_and_save
 from landscape.options import (
     ConsistencyOptions,
     ProfileOptions,
@@ -126,6 +127,32 @@ def _measure(run: Run, problem: Problem, say: Say) -> None:
     there = f", {found} found from before" if found else ""
     seconds = duration(time.monotonic() - start)
     say(f"{run.name}: {measured} results measured in {seconds}{there}")
+
+
+def _draw(runs: list[Run], folder: Path, say: Say) -> Path:
+    """Every figure of the runs as PDF and PNG, each with its recipe and data beside it."""
+    together = [run.path for run in runs]
+    plan: list[tuple[str, list[Path], str, dict[str, Any]]] = [
+        ("steps", together, "steps", {}),
+        ("surface-path", together, "surface", {"plane": "trajectory"}),
+        ("surface-random", together, "surface", {"plane": "random"}),
+        ("profile", together, "profile", {}),
+        ("spectrum", together, "spectrum", {"checkpoint": "last"}),
+        ("eigenvalues", together, "eigenvalues", {}),
+    ]
+    for run in runs:
+        for kind in ("density", "consistency", "trajectory", "surface3d"):
+            more = {"plane": "trajectory"} if kind == "surface3d" else {}
+            plan.append((f"{kind}-{run.name}", [run.path], kind, more))
+    drawn = 0
+    with ProgressBar("figures") as progress:
+        for done, (name, paths, kind, more) in enumerate(plan):
+            progress(done, len(plan))
+            if not all((folder / f"{name}.{end}").is_file() for end in ("pdf", "png", "json")):
+                draw_and_save([*paths, kind], out=folder / name, **more)
+                drawn += 1
+    say(f"figures: {drawn} drawn, {len(plan) - drawn} found from before")
+    return folder
 
 
 def _newest(run: Run, kind: str, **wanted: object) -> Any:

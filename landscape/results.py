@@ -175,7 +175,8 @@ class Spectrum(Result):
     matvecs: int = 0
     """Hessian-vector products used."""
     converged: bool = False
-    """Whether every residual is within tolerance times max |λ|."""
+    """Whether every residual is within tolerance times max |λ| and nothing wanted is missing: a
+    restart from a random vector found no further copy of a multiple eigenvalue."""
     which: str = "LM"
     tolerance: float = 1e-3
     eigenvectors: np.ndarray | None = field(

@@ -111,7 +111,7 @@ def train(
         evaluation = _evaluate(problem, test_part)
         recorder.add_evaluation(evaluation.loss, evaluation.accuracy)
         recorder.summary |= _final_numbers(problem)
-        recorder.summary |= {"data_source": dataset.source}
+        recorder.summary |= {"data": dataset.name, "data_source": dataset.source}
     return out
 
 
