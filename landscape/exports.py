@@ -1,7 +1,7 @@
 """Figures as files: a figure with its recipe and data beside it.
 
 A figure `name.pdf` has a sidecar `name.json`, the recipe, and the data it was drawn from
-(`name.h5` for a result, `name.csv` for recorded columns, a folder `name-data` for several).
+(`name.h5` for a result, `name.csv` for recorded columns; `name-1.h5`, ... where there are several).
 `redraw` makes the same bytes from them.
 """
 
@@ -50,6 +50,7 @@ def draw_and_save(
     formats: str | Sequence[str] = ("pdf", "png"),
     out: str | Path | None = None,
     checkpoint: str | None = None,
+    wanted: Mapping[str, Any] | None = None,
     **style: Any,
 ) -> list[Path]:
     """Draw stored results for paper and save figure, recipe and data.
@@ -60,6 +61,7 @@ def draw_and_save(
         formats: Of "pdf", "svg", "png", "eps"; or one text with commas.
         out: File name without its ending; `KIND-RUN` in the current folder by default.
         checkpoint: Of the measured result: "first", "last" or a step; the newest by default.
+        wanted: What a run's results must say of themselves, e.g. {"plane": "trajectory"}.
         style: Further keywords of the paper function.
 
     Returns:
@@ -83,7 +85,7 @@ def draw_and_save(
             )
         kind = check_kind(str(what[-1]))
         runs = [Run(path) for path in paths[:-1]]
-        drawing = drawing_of_runs(runs, kind, checkpoint)
+        drawing = drawing_of_runs(runs, kind, checkpoint, wanted)
         name = "-".join([kind, *[r.path.name for r in runs]])
     drawing = Drawing(
         function=drawing.function,
@@ -111,7 +113,7 @@ def save_figure(
         path: File name; an ending of a known format is dropped.
         formats: Of "pdf", "svg", "png", "eps".
         recipe: What `redraw` needs; `record` makes it.
-        data: Results and tables by the name that the recipe gives them: "", or "-data/1", ...
+        data: Results and tables by the name that the recipe gives them: "" or "-1", "-2", ...
 
     Returns:
         The files written: figures, then the recipe, then data.
@@ -136,7 +138,6 @@ def _save_data(stem: Path, data: Mapping[str, Result | Columns]) -> Iterator[Pat
             yield save_result(content, stem.parent / f"{stem.name}{name}.h5", replace=True)
         else:
             target = stem.parent / f"{stem.name}{name}.csv"
-            target.parent.mkdir(exist_ok=True)
             with write_whole(target) as temporary:
                 temporary.write_text(csv_of(content), encoding="utf-8")
             yield target
@@ -162,8 +163,7 @@ def record(drawing: Drawing) -> tuple[dict[str, Any], dict[str, Result | Columns
     """The recipe of a drawing, and the data it names.
 
     In the recipe a result stands as {"result": name, "digest": ...}, recorded columns as
-    {"table": name, "sha256": ...}; a single one has the name "", several
-    "-data/1", "-data/2", ....
+    {"table": name, "sha256": ...}; a single one has the name "", several "-1", "-2", ....
     """
     found: list[Result | Columns] = []
 
@@ -180,7 +180,7 @@ def record(drawing: Drawing) -> tuple[dict[str, Any], dict[str, Result | Columns
 
     subject = collect(drawing.subject)
     style = {name: collect(value) for name, value in drawing.style.items()}
-    names = [""] if len(found) == 1 else [f"-data/{i + 1}" for i in range(len(found))]
+    names = [""] if len(found) == 1 else [f"-{i + 1}" for i in range(len(found))]
 
     def name(value: Any) -> Any:
         if isinstance(value, list):

@@ -1,7 +1,7 @@
 """Which stored results a paper figure of runs shows, and how it is drawn."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from landscape.figures.scales import lr_drops
@@ -65,25 +65,56 @@ def drawing_of_result(result: Result, kind: str | None = None) -> Drawing:
     return Drawing(function=DRAWN[kind], subject=result)
 
 
-def drawing_of_runs(runs: Sequence[Run], kind: str, checkpoint: str | None = None) -> Drawing:
+def drawing_of_runs(
+    runs: Sequence[Run],
+    kind: str,
+    checkpoint: str | None = None,
+    wanted: Mapping[str, Any] | None = None,
+) -> Drawing:
     """How a kind of figure shows runs: the newest result of each, or that of a checkpoint.
 
     Args:
         runs: At least one run.
         kind: One of `DRAWN`.
         checkpoint: "first", "last" or a step; by default the newest result.
+        wanted: Facts or options that the results must have, e.g. {"plane": "trajectory"}; of a
+            perturbation the first letters do, e.g. {"perturbation": "aace"}.
 
     Raises:
-        ValueError: If the kind is unknown, shows one run only, or a run has no such result.
+        ValueError: If there is no run, the kind is unknown or shows one run only, or a run has no
+            such result.
         RunFileError: If a run keeps no such checkpoint, or a file is damaged.
     """
     check_kind(kind)
+    if not runs:
+        raise ValueError("a figure needs at least one run, got none")
     if kind in SINGLE and len(runs) > 1:
         raise ValueError(f"a figure {kind!r} shows one run, got {len(runs)}; draw one at a time")
-    subject, style = _CHOICES.get(kind, _choose_newest)(runs, kind, checkpoint)
+    subject, style = _CHOICES.get(kind, _choose_newest)(
+        runs, Question(kind, checkpoint, dict(wanted or {}))
+    )
     if kind in _WITH_DROPS and len(runs) == 1:
         style["drops"] = lr_drops(runs[0].steps["step"], runs[0].steps["lr"])
     return Drawing(function=DRAWN[kind], subject=subject, style=style)
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which stored results are meant."""
+
+    kind: str
+    checkpoint: str | None
+    wanted: dict[str, Any]
+
+    def fits(self, stored: StoredResult) -> bool:
+        """Whether a result says of itself all that is wanted."""
+        said = {**stored.options, **stored.facts}
+        return all(
+            str(said.get(name, "")).lower().startswith(str(value).lower())
+            if name == "perturbation"
+            else said.get(name) == value
+            for name, value in self.wanted.items()
+        )
 
 
 Choice = tuple[Any, dict[str, Any]]
@@ -95,27 +126,30 @@ def labels_of(runs: Sequence[Run]) -> list[str]:
     return methods if len(set(methods)) == len(methods) else [run.name for run in runs]
 
 
-def _stored(run: Run, kind: str, checkpoint: str | None) -> list[StoredResult]:
-    """The run's results of a kind, oldest first."""
-    name = _STORED.get(kind, kind)
-    found = run.results(name)
-    if checkpoint is not None:
-        step = run.resolve(checkpoint)
-        found = [stored for stored in found if stored.facts.get("checkpoint") == step]
+def _stored(run: Run, question: Question) -> list[StoredResult]:
+    """The run's results that are meant, oldest first."""
+    name = _STORED.get(question.kind, question.kind)
+    step = None if question.checkpoint is None else run.resolve(question.checkpoint)
+    found = [
+        stored
+        for stored in run.results(name)
+        if question.fits(stored) and step in (None, stored.facts.get("checkpoint"))
+    ]
     if not found:
-        at = "" if checkpoint is None else f" at checkpoint {checkpoint}"
+        at = "" if step is None else f" at step {step}"
+        facts = ", ".join(f"{key} {value}" for key, value in question.wanted.items())
         command = "spectrum" if name == "density" else name
         raise ValueError(
-            f"run {run.path} must have a stored {name}{at}, got none; "
-            f"measure it with `landscape {command} {run.path}`"
+            f"{run.path} must have a stored {name}{at}{' with ' + facts if facts else ''}, got "
+            f"none; measure it with `landscape {command} {run.path}`"
         )
     return found
 
 
-def _choose_newest(runs: Sequence[Run], kind: str, checkpoint: str | None) -> Choice:
-    found = [_stored(run, kind, checkpoint)[-1].load() for run in runs]
+def _choose_newest(runs: Sequence[Run], question: Question) -> Choice:
+    found = [_stored(run, question)[-1].load() for run in runs]
     if len(runs) == 1:
-        return found[0], {} if kind == "cosines" else {"color": runs[0].color}
+        return found[0], {} if question.kind == "cosines" else {"color": runs[0].color}
     return _items(runs, found), {}
 
 
@@ -126,9 +160,9 @@ def _items(runs: Sequence[Run], subjects: Sequence[Any]) -> list[tuple[str, int,
     ]
 
 
-def _choose_density(runs: Sequence[Run], kind: str, checkpoint: str | None) -> Choice:
+def _choose_density(runs: Sequence[Run], question: Question) -> Choice:
     """The density, with the eigenpairs found at the same checkpoint on the same data."""
-    density, style = _choose_newest(runs, kind, checkpoint)
+    density, style = _choose_newest(runs, question)
     same = ("checkpoint", "data_digest", "bn")
     for stored in reversed(runs[0].results("spectrum")):
         if all(stored.facts.get(name) == density.facts.get(name) for name in same):
@@ -142,9 +176,18 @@ def _by_checkpoint(found: Sequence[StoredResult]) -> list[tuple[int, StoredResul
     return sorted(newest.items(), key=lambda pair: pair[0])
 
 
-def _choose_eigenvalues(runs: Sequence[Run], kind: str, checkpoint: str | None) -> Choice:
+def _alike(found: Sequence[StoredResult]) -> list[StoredResult]:
+    """Those measured alike at the most checkpoints; the later group wins a tie."""
+    groups: dict[str, list[StoredResult]] = {}
+    for stored in found:
+        asked = {k: v for k, v in stored.options.items() if k not in ("checkpoint", "k")}
+        groups.setdefault(str(sorted(asked.items())), []).append(stored)
+    return max(reversed(groups.values()), key=lambda group: len(_by_checkpoint(group)))
+
+
+def _choose_eigenvalues(runs: Sequence[Run], question: Question) -> Choice:
     histories = [
-        [(step, stored.load()) for step, stored in _by_checkpoint(_stored(run, kind, checkpoint))]
+        [(step, stored.load()) for step, stored in _by_checkpoint(_alike(_stored(run, question)))]
         for run in runs
     ]
     if len(runs) == 1:
@@ -152,18 +195,23 @@ def _choose_eigenvalues(runs: Sequence[Run], kind: str, checkpoint: str | None) 
     return _items(runs, histories), {}
 
 
-def _choose_consistency(runs: Sequence[Run], kind: str, checkpoint: str | None) -> Choice:
+def _choose_consistency(runs: Sequence[Run], question: Question) -> Choice:
     """The frozen protocol over checkpoints: one line per perturbation, or per run its own.
 
     A run that trained with no perturbation is left out beside runs that did.
     """
     if len(runs) == 1:
-        groups = _by_perturbation(_stored(runs[0], kind, checkpoint))
+        groups = _by_perturbation(_stored(runs[0], question))
         if not groups:
-            return _choose_newest(runs, "cosines", checkpoint)
+            return _choose_newest(runs, replace(question, kind="cosines"))
         items = [(label, _perturbation_color(label), group) for label, group in groups.items()]
         return items, {}
-    chosen = [(run, _own(run, _by_perturbation(_stored(run, kind, checkpoint)))) for run in runs]
+    groups = [_by_perturbation(_stored(run, question)) for run in runs]
+    asked = "perturbation" in question.wanted
+    chosen = [
+        (run, next(iter(group.values()), []) if asked else _own(run, group))
+        for run, group in zip(runs, groups, strict=True)
+    ]
     chosen = [(run, group) for run, group in chosen if group]
     if not chosen:
         raise ValueError(
@@ -199,14 +247,14 @@ def _own(run: Run, groups: dict[str, list[Result]]) -> list[Result]:
     return []
 
 
-def _choose_steps(runs: Sequence[Run], kind: str, checkpoint: str | None) -> Choice:
-    del kind, checkpoint
+def _choose_steps(runs: Sequence[Run], question: Question) -> Choice:
+    del question
     if len(runs) == 1:
         return runs[0].steps, {"color": runs[0].color}
     return _items(runs, [run.steps for run in runs]), {}
 
 
-_CHOICES: dict[str, Callable[[Sequence[Run], str, str | None], Choice]] = {
+_CHOICES: dict[str, Callable[[Sequence[Run], Question], Choice]] = {
     "density": _choose_density,
     "eigenvalues": _choose_eigenvalues,
     "consistency": _choose_consistency,
