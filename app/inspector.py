@@ -1,19 +1,21 @@
 """The column at the right: what a figure shows, how it was measured, and how to take it away."""
 
+import shlex
 from collections.abc import Sequence
 from urllib.parse import urlencode
 
 from dash import html
 from dash.development.base_component import Component
-from landscape.figures.captions import caption, facts_rows
 
+from landscape.figures.captions import caption, facts_rows
 from landscape.runs import StoredResult
 
 from . import panes
-from .store import AnyRun, Store
+from .store import AnyRun, ResultFolder, Store
 from .summaries import settings
 
 PAPER = ("pdf", "svg", "png")
+_DATA = (("CSV", "csv"), ("HDF5", "h5"))
 
 
 def data_address(run: AnyRun, stored: StoredResult, form: str = "csv") -> str:
@@ -30,11 +32,26 @@ def figure_address(run: AnyRun, stored: StoredResult, form: str, **drawing: str)
 def downloads(run: AnyRun, stored: StoredResult, **drawing: str) -> list[tuple[str, str]]:
     """Everything a result can be taken away as: (label, address)."""
     paper = [(form.upper(), figure_address(run, stored, form, **drawing)) for form in PAPER]
-    return [
-        *paper,
-        ("CSV", data_address(run, stored, "csv")),
-        ("HDF5", data_address(run, stored, "h5")),
-    ]
+    data = [(label, data_address(run, stored, form)) for label, form in _DATA]
+    return [*paper, *data, ("Recipe", figure_address(run, stored, "zip", **drawing))]
+
+
+def run_downloads(run: AnyRun, *kinds: tuple[str, str]) -> list[tuple[str, str]]:
+    """Figures that show a whole run, as (kind, title): for the export menu."""
+    if isinstance(run, ResultFolder):
+        return []
+    return [(f"{title}, PDF", f"/figure/{run.id}/{kind}.pdf") for kind, title in kinds]
+
+
+def figure_command(store: Store, run: AnyRun, stored: StoredResult) -> str:
+    """The command line that draws a result for paper."""
+    shown = "cosines" if stored.kind == "consistency" else stored.kind
+    newest = store.results(run, stored.kind)[-1].key == stored.key
+    options = "--venue icml --format pdf"
+    if newest:
+        return store.command("figure", run, shown, options)
+    path = f"{store.path_of(run)}/results/{stored.path.name}"
+    return f"landscape figure {shlex.quote(path)} {shown} {options}"
 
 
 def described(
@@ -57,21 +74,25 @@ def described(
     return [
         panes.section("Facts", panes.facts(facts_rows(result))),
         panes.section("Caption", html.P(text, className="caption"), copy=text),
-        download_section(downloads(run, stored, **drawing), command),
+        download_section(
+            downloads(run, stored, **drawing), command, figure_command(store, run, stored)
+        ),
     ]
 
 
-def download_section(links: Sequence[tuple[str, str]], command: str) -> Component:
-    """Buttons to take figure and data away, and the command line that makes them."""
+def download_section(links: Sequence[tuple[str, str]], *commands: str) -> Component:
+    """Buttons to take figure and data away, and the command lines that make them."""
     buttons = [
         html.A(label, href=href, className="button small", download="") for label, href in links
     ]
-    return panes.section("Download", html.Div(buttons, className="buttons"), panes.code(command))
+    codes = [panes.code(command) for command in commands]
+    return panes.section("Download", html.Div(buttons, className="buttons"), *codes)
 
 
 def run_section(run: AnyRun) -> Component:
     """The settings of a run."""
-    return panes.section("Settings", panes.facts([("method", run.method), *settings(run).items()]))
+    rows = {"method": run.method} | {n: t for n, t in settings(run).items() if n != "method"}
+    return panes.section("Settings", panes.facts([(n.replace("_", " "), rows[n]) for n in rows]))
 
 
 def troubles(store: Store, run: AnyRun) -> list[Component]:

@@ -8,22 +8,24 @@ import numpy as np
 from dash import html
 
 from landscape.figures.numbers import count
+from landscape.figures.scales import lr_drops
 from landscape.runs import RunFileError
 
+from .panes import found
 from .store import AnyRun, MissingError, Store, checkpoint_of
 from .view_state import ViewState
 
 _WIDTH, _HEIGHT = 1000, 26
+_MOST_DROPS = 12
 
 
 def scrubber(state: ViewState, store: Store) -> list[Any]:
     """The strip of a run; nothing where the run kept fewer than two checkpoints."""
     try:
         run = store.run(state.run)
-        steps = store.steps(run)
+        steps, kept = store.steps(run), run.checkpoints
     except (MissingError, RunFileError, OSError):
         return []
-    kept = run.checkpoints
     if len(kept) < 2:
         return []
     first, last = kept[0], kept[-1]
@@ -38,7 +40,7 @@ def scrubber(state: ViewState, store: Store) -> list[Any]:
     ]
     slider = dmc.Slider(
         id={"slider": "step"},
-        min=first,
+        min=0,
         max=last,
         value=last,  # the browser moves it to the step of the address
         marks=[{"value": step} for step in kept],
@@ -58,14 +60,14 @@ def scrubber(state: ViewState, store: Store) -> list[Any]:
 
 
 def selected_step(state: ViewState, run: AnyRun) -> int | None:
-    """The checkpoint chosen, where it is not the last one."""
-    return state.step if state.step in run.checkpoints else None
+    """The checkpoint of the address, where the run keeps it."""
+    kept = found(lambda: run.checkpoints) or ()
+    return state.step if state.step in kept else None
 
 
 def _drops(steps: dict[str, np.ndarray]) -> list[float]:
-    rates = steps["lr"]
-    fell = np.flatnonzero(rates[1:] < 0.9 * rates[:-1]) + 1
-    return [float(step) for step in steps["step"][fell]] if len(fell) <= 12 else []
+    drops = [step for step, _ in lr_drops(steps["step"], steps["lr"])]
+    return drops if len(drops) <= _MOST_DROPS else []
 
 
 def _measured(run: AnyRun, store: Store) -> list[int]:

@@ -20,7 +20,7 @@ from . import panes
 from .navigation import folder_label, navigation
 from .panes import Card, Pane, View, icon
 from .scrubber import scrubber
-from .store import MissingError, Store
+from .store import MissingError, ResultFolder, Store
 from .view_state import RUN_PAGES, ViewState, decode, encode
 
 Page = Callable[[ViewState, Store, str], View]
@@ -94,7 +94,8 @@ def view_of(state: ViewState, store: Store, theme: str, pages: Mapping[str, Page
                 className="empty",
             ),
         )
-        return View(title="Not found", cards=[Card(panes=[pane], height=240)], shape="trouble")
+        title = "Not found" if isinstance(error, MissingError) else "Can't be read"
+        return View(title=title, cards=[Card(panes=[pane], height=240)], shape="trouble")
 
 
 def build(view: View) -> list[Any]:
@@ -237,12 +238,14 @@ def patched(figure: go.Figure) -> Patch:
 
 
 def address(store: Store, pathname: str | None, search: str | None) -> ViewState:
-    """The view an address stands for; the root of a single run is its overview."""
+    """The view an address stands for; the root of a single run is the run itself."""
     state = decode(pathname, search)
-    if (pathname or "/") == "/" and store.is_run:
-        runs = store.runs()
-        return ViewState(page="overview", run=runs[0].id) if runs else state
-    return state
+    runs = store.runs() if (pathname or "/") == "/" and store.is_run else []
+    if not runs:
+        return state
+    measured = [kind for kind in RUN_PAGES if store.results(runs[0], kind)]
+    page = "overview" if not isinstance(runs[0], ResultFolder) else [*measured, "surface"][0]
+    return ViewState(page=page, run=runs[0].id)
 
 
 def register(app: dash.Dash, store: Store, pages: Mapping[str, Page]) -> None:

@@ -92,6 +92,13 @@ class ResultFolder:
 
 AnyRun = Run | ResultFolder
 
+PLANES = {
+    "random": "random directions",
+    "trajectory": "path PCA 1–2",
+    "hessian": "top Hessian eigenvectors",
+}
+"""Kinds of planes in words."""
+
 
 class Store:
     """The runs below a folder.
@@ -177,20 +184,24 @@ class Store:
 
     def results(self, run: AnyRun, kind: str | None = None) -> list[StoredResult]:
         """The readable results of a run, oldest first."""
-        found = [stored for stored in map(self._stored, run.result_paths()) if stored]
+        found = [stored for stored in map(self._stored, self._files(run)) if stored]
         wanted = (stored for stored in found if kind in (None, stored.kind))
         return sorted(wanted, key=lambda stored: stored.created)
 
     def damaged(self, run: AnyRun) -> list[str]:
         """The result files of a run that can't be read, and why."""
         told = []
-        for path in run.result_paths():
+        for path in self._files(run):
             if self._stored(path) is None:
                 try:
                     read_header(path)
                 except (RunFileError, OSError) as error:
                     told.append(self.told(error))
         return told
+
+    def _files(self, run: AnyRun) -> list[Path]:
+        """The run's result files; links out of the folder are not followed."""
+        return [path for path in run.result_paths() if path.resolve().is_relative_to(self.root)]
 
     def _stored(self, path: Path) -> StoredResult | None:
         return self._headers.get((path, _stamp(path)), lambda: _read(path))
@@ -232,6 +243,18 @@ class Store:
             )
         return there[-1]
 
+    def on_plane(self, run: AnyRun, plane: str) -> StoredResult:
+        """The newest surface on a kind of plane.
+
+        Raises:
+            MissingError: If there is none.
+        """
+        there = [stored for stored in self.results(run, "surface") if plane_of(stored) == plane]
+        if not there:
+            told = f"No surface measured on {PLANES.get(plane, plane)}."
+            raise MissingError(told, self.command("surface", run, f"--plane {plane}"))
+        return there[-1]
+
     def series(self, run: AnyRun, kind: str) -> list[tuple[int, Any]]:
         """The newest result of a kind at each checkpoint, in the order of steps."""
         newest = {checkpoint_of(stored): stored for stored in self.results(run, kind)}
@@ -240,13 +263,25 @@ class Store:
     def command(self, analysis: str, run: AnyRun, *options: str) -> str:
         """The command line that measures something of a run."""
         name = {"density": "spectrum"}.get(analysis, analysis)
+        path = shlex.quote(self.path_of(run))
+        if isinstance(run, ResultFolder):
+            source = f"--problem MODULE:FUNCTION --state WEIGHTS --out {path}"
+            return f"landscape {name} {source}"
+        return " ".join(["landscape", name, path, *options])
+
+    def path_of(self, run: AnyRun) -> str:
+        """Where a run lies, as one would type it here."""
         path = os.path.relpath(run.path)
-        path = str(run.path) if path.startswith("..") else path
-        return " ".join(["landscape", name, shlex.quote(path), *options])
+        return str(run.path) if path.startswith("..") else path
 
     def told(self, error: Exception) -> str:
         """An error's text with file names relative to the folder shown."""
         return str(error).replace(f"{self.root.parent}{os.sep}", "")
+
+
+def plane_of(stored: StoredResult) -> str:
+    """The kind of plane of a stored surface."""
+    return str(stored.options.get("plane") or stored.facts.get("plane") or "given")
 
 
 def checkpoint_of(stored: StoredResult | Result) -> int:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from app.store import Store
 from PIL import Image
 from samples import CHECKPOINTS, make_runs
+
+from app.store import Store
 
 playwright = pytest.importorskip("playwright.sync_api")
 

@@ -1,6 +1,7 @@
 """Two or more runs side by side: same axes, one color range, the same numbers."""
 
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 from dash import html
@@ -9,24 +10,24 @@ from dash.development.base_component import Component
 from landscape.figures import interactive as figures
 from landscape.figures.numbers import number, percent
 from landscape.results import Surface
-from landscape.runs import RunFileError, StoredResult
+from landscape.runs import RunFileError
 
 from .. import panes
-from ..inspector import data_address, figure_address
+from ..inspector import data_address
 from ..panes import Card, Pane, View, icon, key
 from ..store import AnyRun, MissingError, Store, checkpoint_of
 from ..summaries import own_perturbation, summarize
 from ..view_state import ViewState, encode
 from .consistency import perturbation_of, protocol_of
 from .runs import default_selection
-from .surface import plane_of
 
 _IN_A_ROW, _MOST = 3, 6
-_PLANES = (
-    ("random", "same-seed random directions"),
-    ("trajectory", "each run's own path PCA"),
-    ("hessian", "each run's own top eigenvectors"),
-)
+_STORED = {"profile": "profile", "eigenvalues": "spectrum", "consistency": "consistency"}
+_TOLD = {
+    "random": "same-seed random directions",
+    "trajectory": "each run's own path (PCA 1–2)",
+    "hessian": "each run's own top eigenvectors",
+}
 
 
 def view(state: ViewState, store: Store, theme: str) -> View:
@@ -36,7 +37,7 @@ def view(state: ViewState, store: Store, theme: str) -> View:
     runs = [run for run in everyone if run.id in ids][:_MOST]
     state = state.to(select=tuple(run.id for run in runs))
     page = _Page(state, store, theme, runs)
-    links = [link for run in runs for link in page.exports(run)]
+    links = page.exports() if runs else []
     return View(
         title="Compare",
         chips=[_chip(run, state) for run in runs],
@@ -63,36 +64,42 @@ class _Page:
 
     def __init__(self, state: ViewState, store: Store, theme: str, runs: list[AnyRun]) -> None:
         self.state, self.store, self.theme, self.runs = state, store, theme, runs
-        self.stored = {run.id: self._newest(run) for run in runs}
+        self.stored = {
+            run.id: panes.found(lambda run=run: store.on_plane(run, state.plane)) for run in runs
+        }
         loaded = {
             name: panes.found(lambda s=stored: store.load(s)) if stored else None
             for name, stored in self.stored.items()
         }
         self.surfaces: dict[str, Surface] = {k: s for k, s in loaded.items() if s is not None}
 
-    def _newest(self, run: AnyRun) -> StoredResult | None:
-        there = [s for s in self.store.results(run, "surface") if plane_of(s) == self.state.plane]
-        return there[-1] if there else None
-
-    def exports(self, run: AnyRun) -> list[tuple[str, str]]:
-        """Paper figure and data of a run's surface."""
-        stored = self.stored[run.id]
-        if stored is None:
-            return []
-        scale, limits = self._range()
-        drawing = {"value": self.state.value, "scale": scale}
-        drawing |= {"limits": f"{limits[0]:.6g},{limits[1]:.6g}"}
-        return [
-            (f"{run.name}: surface, PDF", figure_address(run, stored, "pdf", **drawing)),
-            (f"{run.name}: surface, CSV", data_address(run, stored)),
+    def exports(self) -> list[tuple[str, str]]:
+        """The comparison as paper figures, and the data of each surface."""
+        chosen = ",".join(run.id for run in self.runs)
+        links = [
+            (f"{title}, PDF", f"/figure/compare/{kind}.pdf?select={chosen}")
+            for kind, title in (
+                ("steps", "Loss"),
+                ("profile", "Profile"),
+                ("eigenvalues", "Eigenvalues"),
+                ("consistency", "Consistency"),
+            )
+            if kind == "steps" or all(self.store.results(r, _STORED[kind]) for r in self.runs)
         ]
+        if len(self.surfaces) == len(self.runs):
+            query = {"select": chosen, "plane": self.state.plane}
+            query |= {"value": self.state.value, "scale": self.state.scale}
+            links.insert(0, ("Surfaces, PDF", "/figure/compare/surface.pdf?" + urlencode(query)))
+        shown = [(run, self.stored[run.id]) for run in self.runs]
+        links += [(f"{run.name}: surface, CSV", data_address(run, s)) for run, s in shown if s]
+        return links
 
     def toolbar(self, everyone: list[AnyRun]) -> list[Component]:
         """Plane, value and scale, and what else can be added."""
         if not self.runs:
             return [self._add(everyone)]
         fields = [
-            self._choice("plane", "Plane", _PLANES),
+            self._choice("plane", "Plane", tuple(_TOLD.items())),
             self._choice(
                 "value", "Value", (("loss", "train loss"), ("accuracy", "train accuracy"))
             ),
@@ -134,13 +141,7 @@ class _Page:
 
     def _map(self, run: AnyRun) -> Pane:
         def draw() -> panes.Body:
-            stored = self.stored[run.id]
-            if stored is None:
-                options = f"--plane {self.state.plane}"
-                told = dict(_PLANES)[self.state.plane]
-                raise MissingError(
-                    f"No surface on {told}.", self.store.command("surface", run, options)
-                )
+            stored = self.store.on_plane(run, self.state.plane)
             scale, limits = self._range()
             return figures.plot_surface(
                 self.store.load(stored),
@@ -272,7 +273,7 @@ class _Page:
         rows = [
             row("test accuracy", lambda s: percent(s.test_accuracy)),
             row("test loss", lambda s: number(s.test_loss)),
-            row("train loss, last 20", lambda s: number(s.train_loss)),
+            row("train loss, last 20 steps", lambda s: number(s.train_loss)),
             row("λ max", lambda s: number(s.eigenvalue)),
             row("cosine c̄", lambda s: number(s.cosine, 2)),
             row(

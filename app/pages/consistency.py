@@ -13,7 +13,7 @@ from landscape.results import Consistency
 from landscape.runs import StoredResult
 
 from .. import panes
-from ..inspector import data_address, described, downloads, run_section, troubles
+from ..inspector import data_address, described, downloads, run_downloads, run_section, troubles
 from ..panes import Card, Pane, View, key
 from ..store import AnyRun, MissingError, Store, checkpoint_of
 from ..view_state import ViewState, encode
@@ -31,11 +31,10 @@ def view(state: ViewState, store: Store, theme: str) -> View:
         chips.append(panes.chip("checkpoint", html.B(count(page.step))))
     protocols = (("frozen", "Frozen weights"), ("online", "Online"))
     links = [(t, encode(state.to(protocol=p)), p == state.protocol) for p, t in protocols]
-    stored = next(iter(page.here.values()), None)
     return View(
         title="Consistency",
         chips=chips,
-        buttons=[panes.export_menu("Export", downloads(run, stored))] if stored else [],
+        buttons=[panes.export_menu("Export", page.exports())] if page.here else [],
         toolbar=[panes.segmented("protocol", links), *page.fields()],
         cards=page.cards(),
         inspector=page.inspector(),
@@ -70,6 +69,13 @@ class _Page:
         options = [f"--protocol {self.state.protocol}"]
         options += [f"--checkpoint {self.step}"] if self.step is not None else []
         return self.store.command("consistency", self.run, *options)
+
+    def exports(self) -> list[tuple[str, str]]:
+        """Paper figures and data of what is shown."""
+        links = run_downloads(self.run, ("consistency", "Consistency"))
+        for label, stored in self.here.items():
+            links += [(f"{label}, {form}", href) for form, href in downloads(self.run, stored)]
+        return links
 
     def fields(self) -> list[Component]:
         """The checkpoint, where several were measured."""

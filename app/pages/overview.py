@@ -11,7 +11,7 @@ from landscape.figures import interactive as figures
 from landscape.figures.numbers import count, number, percent, step
 
 from .. import panes
-from ..inspector import download_section, run_section, troubles
+from ..inspector import download_section, run_downloads, run_section, troubles
 from ..panes import Card, Pane, View, icon, key
 from ..scrubber import selected_step
 from ..store import AnyRun, MissingError, Store
@@ -31,7 +31,7 @@ def view(state: ViewState, store: Store, theme: str) -> View:
         draw.pane(
             "loss",
             "Loss",
-            "log, no smoothing",
+            "",
             keys=[key("train, each batch", color), key("test", color, "dotted")],
         ),
         draw.pane(
@@ -47,10 +47,16 @@ def view(state: ViewState, store: Store, theme: str) -> View:
     return View(
         title="Overview",
         chips=[panes.run_chip(run), panes.chip(run.method), panes.chip(run.status)],
-        cards=[Card(panes=first, height=300), Card(panes=second, height=230)],
+        buttons=[panes.export_menu("Export", _exports(run))],
+        cards=[Card(panes=first, height=330), Card(panes=second, height=270)],
         inspector=_inspector(run, summary, store),
         shape=f"overview {run.id}",
     )
+
+
+def _exports(run: AnyRun) -> list[tuple[str, str]]:
+    links = run_downloads(run, ("steps", "Train loss"))
+    return [*links, ("Every step, CSV", f"/data/{run.id}/steps.csv")]
 
 
 class _Curves:
@@ -157,7 +163,8 @@ def _environment(run: AnyRun) -> list[tuple[str, str]]:
     rows = [("run id", run.id), ("created", run.created)]
     if run.layout is not None:
         rows.append(("parameters", count(run.layout.size)))
-    rows.append(("checkpoints", count(len(run.checkpoints))))
+    kept = panes.found(lambda: run.checkpoints)
+    rows.append(("checkpoints", count(len(kept)) if kept is not None else "–"))
     versions = run.provenance.get("versions", {})
     rows += [(str(k), str(v)) for k, v in versions.items()] if isinstance(versions, dict) else []
     git = run.provenance.get("git")

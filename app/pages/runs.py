@@ -44,7 +44,7 @@ def view(state: ViewState, store: Store, theme: str) -> View:
         chips=[panes.chip(html.B(str(len(runs))), "run" if len(runs) == 1 else "runs")],
         buttons=[_compare_button(ticked)],
         toolbar=_toolbar(),
-        cards=[card, Card(panes=[_losses(ticked, store, theme)], height=280)],
+        cards=[card, Card(panes=[_losses(ticked, store, theme)], height=330)],
         inspector=_inspector(_inspected(state, runs, ticked), summaries, store, theme),
         shape="runs",
     )

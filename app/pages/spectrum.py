@@ -13,7 +13,7 @@ from landscape.results import Density, Spectrum
 from landscape.runs import StoredResult
 
 from .. import panes
-from ..inspector import data_address, described, downloads, run_section, troubles
+from ..inspector import data_address, described, downloads, run_downloads, run_section, troubles
 from ..panes import Card, Pane, View, key
 from ..store import AnyRun, MissingError, Store, checkpoint_of
 from ..view_state import ViewState, encode
@@ -30,11 +30,11 @@ def view(state: ViewState, store: Store, theme: str) -> View:
     return View(
         title="Spectrum",
         chips=chips,
-        buttons=[panes.export_menu("Export", downloads(run, stored))] if stored else [],
+        buttons=[panes.export_menu("Export", page.exports(stored))] if stored else [],
         toolbar=_toolbar(state, store, run, page.step),
         cards=[
             Card(panes=[page.density(), page.table()], height=308),
-            Card(panes=[page.history(), page.scree()], height=300),
+            Card(panes=[page.history(), page.scree()], height=290),
         ],
         inspector=page.inspector(stored),
         shape=f"spectrum {run.id}",
@@ -89,6 +89,15 @@ class _Page:
             body=body,
             download=data_address(self.run, stored) if stored else "",
         )
+
+    def exports(self, stored: StoredResult) -> list[tuple[str, str]]:
+        """Paper figures and data of what is shown."""
+        density = panes.found(lambda: self.store.at(self.run, "density", self.step))
+        links = run_downloads(self.run, ("eigenvalues", "Largest eigenvalue"))
+        for title, result in (("Density", density), ("Eigenvalues", stored)):
+            if result is not None:
+                links += [(f"{title}, {form}", href) for form, href in downloads(self.run, result)]
+        return links
 
     def _context(self) -> StoredResult | None:
         """The first checkpoint's density, where another one is shown."""

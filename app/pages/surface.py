@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 from dash import html
@@ -14,17 +15,18 @@ from landscape.results import Surface
 from landscape.runs import RunFileError, StoredResult
 
 from .. import panes
-from ..inspector import data_address, described, downloads, run_section, troubles
+from ..inspector import (
+    data_address,
+    described,
+    downloads,
+    figure_address,
+    run_section,
+    troubles,
+)
 from ..panes import Card, Pane, View, key
 from ..scrubber import selected_step
-from ..store import AnyRun, MissingError, Store, checkpoint_of
+from ..store import PLANES, AnyRun, MissingError, Store, checkpoint_of, plane_of
 from ..view_state import ViewState, encode
-
-_PLANES = {
-    "random": "random directions",
-    "trajectory": "path PCA 1–2",
-    "hessian": "top Hessian eigenvectors",
-}
 
 
 def view(state: ViewState, store: Store, theme: str) -> View:
@@ -39,19 +41,12 @@ def view(state: ViewState, store: Store, theme: str) -> View:
     return View(
         title="Surface",
         chips=chips,
-        buttons=[panes.export_menu("Export", downloads(run, stored, **page.drawing))]
-        if stored is not None
-        else [],
+        buttons=[panes.export_menu("Export", page.exports(stored))] if stored else [],
         toolbar=_toolbar(state, store, run, stored, surface),
         cards=page.cards(),
         inspector=_inspector(page, surface),
         shape=f"surface {run.id}",
     )
-
-
-def plane_of(stored: StoredResult) -> str:
-    """The kind of plane of a stored surface."""
-    return str(stored.options.get("plane") or stored.facts.get("plane") or "given")
 
 
 def chosen(state: ViewState, run: AnyRun, store: Store) -> StoredResult:
@@ -93,6 +88,20 @@ class _Page:
     def trajectory(self) -> Any:
         """The newest trajectory; raises what says why there is none."""
         return self.store.load(self.store.at(self.run, "trajectory", None))
+
+    def exports(self, stored: StoredResult) -> list[tuple[str, str]]:
+        """Paper figures and data of what is shown."""
+        links = [
+            (f"Surface, {form}", href) for form, href in downloads(self.run, stored, **self.drawing)
+        ]
+        query = urlencode(self.drawing)
+        links.append(("3D, PDF", f"/figure/{self.run.id}/surface3d/{stored.key}.pdf?{query}"))
+        for kind in ("profile", "trajectory"):
+            other = panes.found(lambda kind=kind: self.store.at(self.run, kind, None))
+            if other is not None:
+                links.append((f"{kind.capitalize()}, PDF", figure_address(self.run, other, "pdf")))
+                links.append((f"{kind.capitalize()}, CSV", data_address(self.run, other)))
+        return links
 
     def cards(self) -> list[Card]:
         """Maps, the path, profile and trajectory."""
@@ -284,7 +293,7 @@ def _told(stored: StoredResult) -> str:
     plane = plane_of(stored)
     points = stored.options.get("points")
     size = f", {points} points" if points else ""
-    return f"{_PLANES.get(plane, plane)}{size}, step {checkpoint_of(stored)}"
+    return f"{PLANES.get(plane, plane)}{size}, step {checkpoint_of(stored)}"
 
 
 def _inspector(page: _Page, surface: Surface | None) -> list[Component]:
