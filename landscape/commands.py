@@ -176,12 +176,12 @@ def _figure(parser: Parser, argv: list[str], companion: Companion) -> int:
     parser.add_argument("--format", default="pdf,png", help="pdf, svg, png, or several: pdf,png")
     parser.add_argument("--out", help="file name without its ending (default: KIND-RUN)")
     parser.add_argument("--checkpoint", help="of the measured result; the newest by default")
+    parser.add_argument("--plane", help="of a surface: random, trajectory or hessian")
     args = parser.read(argv)
     from landscape.exports import draw_and_save
 
-    for path in draw_and_save(
-        args.what, venue=args.venue, formats=args.format, out=args.out, checkpoint=args.checkpoint
-    ):
+    options = {"out": args.out, "checkpoint": args.checkpoint, "plane": args.plane}
+    for path in draw_and_save(args.what, venue=args.venue, formats=args.format, **options):
         print(path)
     return 0
 
