@@ -180,7 +180,8 @@ def _figure(parser: Parser, argv: list[str], companion: Companion) -> int:
     args = parser.read(argv)
     from landscape.exports import draw_and_save
 
-    options = {"out": args.out, "checkpoint": args.checkpoint, "plane": args.plane}
+    wanted = {"plane": args.plane} if args.plane else None
+    options = {"out": args.out, "checkpoint": args.checkpoint, "wanted": wanted}
     for path in draw_and_save(args.what, venue=args.venue, formats=args.format, **options):
         print(path)
     return 0

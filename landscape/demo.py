@@ -49,22 +49,22 @@ def run_demo(out: Path | None, companion: Companion, say: Say) -> Path:
     """
     start = time.monotonic()
     data = companion("training.data")
-    out = out or data.data_folder() / "demo"
-    _check_folder(out)
+    folder = out or data.data_folder() / "demo"
+    _check_folder(folder)
     dataset = data.choose_data()
     say(f"data: {dataset.name}, {dataset.why}")
     presets = "fashion" if dataset.name.startswith("Fashion") else "digits"
-    runs = [_trained(out, f"{presets}-{method}", companion, say) for method in METHODS]
+    runs = [_trained(folder, f"{presets}-{method}", companion, say) for method in METHODS]
     for run in runs:
         builtin = companion("training.problems").PROBLEMS
         problem = load_problem(run.problem["name"], run.problem["options"], builtin)
         _measure(run, problem, say)
-    figures = _draw(runs, out / "figures", say)
+    figures = _draw(runs, folder / "figures", say)
     say("")
     say(_summary(runs))
-    say(f"figures: {figures}   runs: {out}")
+    say(f"figures: {figures}   runs: {folder}")
     say(f"{duration(time.monotonic() - start)} in all")
-    return out
+    return folder
 
 
 def _check_folder(out: Path) -> None:
@@ -134,15 +134,15 @@ def _draw(runs: list[Run], folder: Path, say: Say) -> Path:
     together = [run.path for run in runs]
     plan: list[tuple[str, list[Path], str, dict[str, Any]]] = [
         ("steps", together, "steps", {}),
-        ("surface-path", together, "surface", {"plane": "trajectory"}),
-        ("surface-random", together, "surface", {"plane": "random"}),
+        ("surface-path", together, "surface", {"wanted": {"plane": "trajectory"}}),
+        ("surface-random", together, "surface", {"wanted": {"plane": "random"}}),
         ("profile", together, "profile", {}),
         ("spectrum", together, "spectrum", {"checkpoint": "last"}),
         ("eigenvalues", together, "eigenvalues", {}),
     ]
     for run in runs:
         for kind in ("density", "consistency", "trajectory", "surface3d"):
-            more = {"plane": "trajectory"} if kind == "surface3d" else {}
+            more = {"wanted": {"plane": "trajectory"}} if kind == "surface3d" else {}
             plan.append((f"{kind}-{run.name}", [run.path], kind, more))
     drawn = 0
     with ProgressBar("figures") as progress:

@@ -62,7 +62,6 @@ def draw_and_save(
         out: File name without its ending; `KIND-RUN` in the current folder by default.
         checkpoint: Of the measured result: "first", "last" or a step; the newest by default.
         wanted: What a run's results must say of themselves, e.g. {"plane": "trajectory"}.
-        plane: Of a surface: "random", "trajectory" or "hessian"; the newest's by default.
         style: Further keywords of the paper function.
 
     Returns:
