@@ -197,7 +197,7 @@ def _draw_null(axes: Axes, nulls: tuple[np.ndarray, np.ndarray, np.ndarray], las
         return
     x = np.concatenate([[0.0], x, [last]])
     low, high = np.pad(low, 1, mode="edge"), np.pad(high, 1, mode="edge")
-    axes.fill_between(x, low, high, color=NULL, alpha=0.2, lw=0, zorder=1, gid="null")
+    axes.fill_between(x, low, high, color=NULL, alpha=0.2, lw=0, zorder=0.4, gid="null")
     axes.axhline(0, color=palette.LIGHT.zero, lw=0.5, zorder=1.1)
 
 

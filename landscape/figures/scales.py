@@ -235,8 +235,12 @@ def thin_out(x: np.ndarray, y: np.ndarray, points: int = 2000) -> tuple[np.ndarr
 
 
 def lr_drops(steps: np.ndarray, lr: np.ndarray, factor: float = 0.6) -> list[tuple[float, float]]:
-    """Steps at which the learning rate fell at once to under `factor` times itself: (step, lr)."""
-    if len(lr) < 2:
+    """Steps at which a constant learning rate fell at once to under `factor` times itself.
+
+    Returns:
+        (step, learning rate from there on) of each drop; a smooth schedule has none.
+    """
+    if len(lr) < 3:
         return []
-    fell = np.flatnonzero(lr[1:] < factor * lr[:-1]) + 1
-    return [(float(steps[i]), float(lr[i])) for i in fell if lr[i] > 0]
+    fell = np.flatnonzero(lr[2:] < factor * lr[1:-1]) + 2
+    return [(float(steps[i]), float(lr[i])) for i in fell if lr[i] > 0 and lr[i - 1] == lr[i - 2]]
