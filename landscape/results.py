@@ -335,7 +335,7 @@ def _header(path: Path, file: h5py.File) -> dict[str, Any]:
             if not isinstance(header[name], dict):
                 raise TypeError(f"{name} is {header[name]!r}")
         str(header["digest"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise RunFileError(f"{path}: the header is damaged ({error!r})") from None
     if schema.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
         raise RunFileError(

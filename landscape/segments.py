@@ -82,7 +82,7 @@ def checkpoint_files(run: Path) -> dict[int, Path]:
 
 def displacement_files(run: Path) -> list[tuple[Path, float]]:
     """The files of displacements in order, each with the step at which its segment stops."""
-    return [(path, stop) for step, path, stop in _snapshots(run, "displacements") if step < stop]
+    return [(path, stop) for _, path, stop in _snapshots(run, "displacements")]
 
 
 def _snapshots(run: Path, prefix: str) -> list[tuple[int, Path, float]]:

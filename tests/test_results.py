@@ -285,6 +285,16 @@ def test_a_damaged_result_is_refused_by_name(damage, tmp_path):
         load_result(path)
 
 
+def test_schema_and_kind_are_looked_at_before_anything_else(tmp_path):
+    path = surface().save(tmp_path / "r.h5")
+    rewrite(path, header={"schema_version": "2.0"})
+    with pytest.raises(RunFileError, match=r"schema 2\.0, expected 1\.0; read it with"):
+        read_header(path)
+    rewrite(path, header={"schema_version": "1.0", "kind": "sculpture"})
+    with pytest.raises(RunFileError, match="unknown kind 'sculpture', expected one of"):
+        read_header(path)
+
+
 @pytest.mark.parametrize("text", [b"", b"{", b"[1]", b"null", b"\xff\xfe", b"[" * 100_000])
 def test_a_header_that_is_not_json_is_refused_by_name(text, tmp_path):
     path = tmp_path / "r.h5"

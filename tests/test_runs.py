@@ -174,11 +174,13 @@ def test_a_resumed_run_goes_on_from_the_step_it_was_resumed_from(recorded, tmp_p
 def test_a_run_resumed_from_further_back_forgets_all_that_followed(recorded, tmp_path):
     resume(recorded, 1, record(tmp_path / "b", 8, 14, mark=0.25))
     resume(recorded, 2, record(tmp_path / "c", 4, 6, mark=0.5))
+    (recorded / "segment-002" / "snapshots" / "checkpoint-00000004.h5").unlink()
     run = Run(recorded)
     assert run.steps["loss"].tolist() == [0, 1, 2, 3, 4.5, 5.5]
     assert run.displacements()[1][:, 0].tolist() == [0, 1, 2, 3, 4.5, 5.5]
     assert run.evaluations["step"].tolist() == [0, 4]
     assert run.checkpoints == (0, 4, 6)
+    assert run.checkpoint(4).theta[0] == 4
 
 
 def test_a_segment_without_rows_yet_takes_nothing_away(recorded, tmp_path):

@@ -184,15 +184,37 @@ def test_a_hostile_file_is_refused_by_name_before_anything_is_read(fill, tmp_pat
     assert HOSTILE[fill] in str(caught.value)
 
 
-def test_more_stored_bytes_than_the_file_has_are_a_forgery(tmp_path):
-    path = make(tmp_path / "a.h5", lambda file: file.create_dataset("x", data=np.zeros(1000)))
-    forged = path.read_bytes().replace(
-        (8000).to_bytes(8, "little"), (1 << 40).to_bytes(8, "little")
-    )
-    forged = forged.replace((1000).to_bytes(8, "little"), (1 << 37).to_bytes(8, "little"))
-    path.write_bytes(forged)
-    with pytest.raises(RunFileError, match=str(path)), open_strict(path) as file:
-        file["x"][()]
+def test_a_live_file_cut_off_in_its_data_is_refused_before_zeros_are_read_for_them(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w", libver=("v110", "v110")) as file:
+        file.create_dataset("x", data=np.ones(100_000), chunks=(50_000,))
+        file.swmr_mode = True
+        file.flush()
+        content = path.read_bytes()
+    path.write_bytes(content[:-1000])
+    with (
+        pytest.raises(RunFileError, match=r"a\.h5: .*the file ends at"),
+        open_strict(path, swmr=True),
+    ):
+        pass
+
+
+def test_a_live_file_that_is_damaged_is_refused_at_once(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w", libver=("v110", "v110")) as file:
+        file.create_dataset("x", data=np.ones(100), maxshape=(None,), chunks=(10,))
+        file.swmr_mode = True
+        file.flush()
+        content = path.read_bytes()
+    refused = 0
+    for place in range(48, 2000, 40):  # behind the superblock
+        path.write_bytes(content[:place] + b"\xaa\x55" + content[place + 2 :])
+        try:
+            with open_strict(path, swmr=True) as file:
+                file["x"][()]
+        except RunFileError:
+            refused += 1
+    assert refused > 10
 
 
 def test_a_file_of_very_many_objects_is_refused(tmp_path, monkeypatch):
