@@ -282,6 +282,8 @@ def test_problems_are_normalized_by_their_training_images_and_not_augmented():
     assert labels.equal(targets)
     scale = (inputs.max() - inputs.min()) / 16
     assert torch.allclose((inputs - inputs.min()) / scale, raw.float(), atol=1e-4)
+    test_raw, _ = data.load_data("digits").test
+    assert torch.allclose((problem.test[0] - inputs.min()) / scale, test_raw.float(), atol=1e-4)
 
 
 def test_a_problem_is_rebuilt_to_the_bit_and_its_data_do_not_depend_on_the_seed():

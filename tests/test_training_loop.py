@@ -220,6 +220,8 @@ def test_an_epoch_shows_every_sample_once_in_an_order_of_its_own():
     assert orders[0] != orders[1]
     for epoch in epochs:
         assert all(x.flatten().tolist() == y.tolist() for _, x, y in epoch)
+    other = loop._batches(replace(config, seed=1), (inputs, torch.arange(12)))
+    assert torch.cat([next(other)[2] for _ in range(3)]).tolist() != orders[0]
     assert [round(e, 6) for e, _, _ in epochs[1]] == [1.0, 1.333333, 1.666667]
 
 
