@@ -21,7 +21,8 @@ class TrainConfig:
     """Settings of one training run; the whole of it is stored with the run.
 
     Attributes:
-        preset: Name of the preset it began as; a label only.
+        preset: Settings to begin with: fashion-sgd, fashion-sam, fashion-aace, digits-sgd,
+            digits-sam or digits-aace.
         data: Data set: fashion (28×28, 10 classes) or digits (8×8, 10 classes).
         model: Network, by the name in training/models.py; the number is its images' side.
         method: sgd, sam (normalized ascent on the task loss) or sam+aace (descent on AACE).
@@ -32,7 +33,7 @@ class TrainConfig:
         steps: Updates.
         batch_size: Samples of a batch.
         lr: Learning rate at the start.
-        lr_drops: Fractions of the training at which the learning rate drops.
+        lr_drops: Fractions of the training at which the learning rate drops, as [0.3,0.6].
         lr_factor: What the learning rate is multiplied by at each drop.
         momentum: Momentum of SGD.
         weight_decay: L2 penalty of SGD, on all parameters, per unit of weight.
