@@ -729,6 +729,16 @@ def test_every_kind_of_result_has_its_screen_figure():
         figures.plot("surface")
 
 
+def test_a_map_that_stands_alone_has_a_color_bar_in_true_units():
+    for view, name in (("contour", "field"), ("3d", "surface")):
+        drawn = trace(surface().plot(view=view), name)
+        assert drawn.showscale
+        ticks = [float(text) for text in drawn.colorbar.ticktext]
+        assert np.allclose(np.power(10, drawn.colorbar.tickvals), ticks)
+    assert trace(consistency().plot(), "cosines").colorbar.title.text == "cosine"
+    assert not trace(interactive.plot_surface(surface()), "field").showscale
+
+
 def test_figures_load_neither_torch_nor_dash_nor_pyplot():
     code = (
         "import sys, landscape.exports, landscape.figures.interactive, landscape.figures.paper\n"

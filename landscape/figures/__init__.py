@@ -16,10 +16,11 @@ FIGURES = {
     "trajectory": ("plot_trajectory", "draw_trajectory"),
 }
 """Kind of result -> (screen function, paper function)."""
+_WITH_BAR = ("surface", "consistency")
 
 
 def plot(result: Any, **style: Any) -> Any:
-    """Draw a result for the screen.
+    """Draw a result for the screen, as a figure that stands alone: maps have a color bar.
 
     Args:
         result: Any result.
@@ -31,9 +32,10 @@ def plot(result: Any, **style: Any) -> Any:
     Raises:
         ValueError: If there is no figure of this kind.
     """
-    return getattr(import_module("landscape.figures.interactive"), _names(result)[0])(
-        result, **style
-    )
+    function = getattr(import_module("landscape.figures.interactive"), _names(result)[0])
+    if result.kind in _WITH_BAR:
+        style.setdefault("bar", True)
+    return function(result, **style)
 
 
 def draw(result: Any, **style: Any) -> Any:

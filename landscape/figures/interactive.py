@@ -8,8 +8,8 @@ from landscape.figures.scales import lr_drops as lr_drops
 from landscape.figures.scales import shared_limits as shared_limits
 from landscape.figures.screen_consistency import plot_consecutive as plot_consecutive
 from landscape.figures.screen_consistency import plot_consistency as plot_consistency
-from landscape.figures.screen_consistency import plot_cosines as plot_cosines
 from landscape.figures.screen_consistency import plot_norms as plot_norms
+from landscape.figures.screen_cosines import plot_cosines as plot_cosines
 from landscape.figures.screen_density import plot_density as plot_density
 from landscape.figures.screen_paths import plot_path_distance as plot_path_distance
 from landscape.figures.screen_paths import plot_path_loss as plot_path_loss

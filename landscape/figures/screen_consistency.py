@@ -7,7 +7,8 @@ import plotly.graph_objects as go
 
 from landscape.figures import palette
 from landscape.figures.items import Items, items_of
-from landscape.figures.scales import finite_range, nice_ticks, step_top
+from landscape.figures.scales import finite_range, step_top
+from landscape.figures.screen_cosines import plot_cosines
 from landscape.figures.summaries import (
     Curve,
     column_curve,
@@ -16,7 +17,6 @@ from landscape.figures.summaries import (
     last_finite,
     marker_every,
     null_envelope,
-    off_diagonal,
 )
 from landscape.figures.template import (
     add_end_labels,
@@ -52,6 +52,7 @@ def plot_consistency(
     selected: float | None = None,
     theme: str = "light",
     color: int = 0,
+    bar: bool = False,
 ) -> go.Figure:
     """Draw the mean pairwise cosine over steps, with its bootstrap interval and the null band.
 
@@ -66,9 +67,10 @@ def plot_consistency(
         selected: Step to mark.
         theme: "light" or "dark".
         color: Color index of a single run.
+        bar: Whether a matrix gets a color bar; a page draws its own.
     """
     if isinstance(runs, Consistency):
-        return plot_cosines(runs, theme=theme)
+        return plot_cosines(runs, theme=theme, bar=bar)
     items = items_of(runs, color)
     found = [(label, index, *cosine_curve(results)) for label, index, results in items]
     curves = [(label, index, curve) for label, index, curve, _, _ in found]
@@ -142,56 +144,6 @@ def _add_cosine(figure: go.Figure, label: str, index: int, curve: Curve, theme: 
             name=label or "mean cosine",
         )
     )
-
-
-def plot_cosines(consistency: Consistency, *, theme: str = "light") -> go.Figure:
-    """Draw the matrix of pairwise cosines; the diagonal is grey and not part of the color scale.
-
-    `figure.layout.meta` holds limits and ticks of the color bar.
-    """
-    matrix, limit = off_diagonal(consistency.cosines)
-    online = len(np.unique(consistency.step)) == len(consistency.step) > 1
-    at = consistency.step.astype(float) if online else np.arange(1.0, len(matrix) + 1)
-    unit = "step" if online else "batch"
-    figure = new_figure(theme, "maps")
-    figure.add_trace(
-        go.Heatmap(
-            x=at,
-            y=at,
-            z=matrix,
-            zmin=-limit,
-            zmax=limit,
-            colorscale=palette.gradient_stops(palette.TIDE_STOPS[theme]),
-            showscale=False,
-            hoverongaps=False,
-            hovertemplate=(
-                f"{unit}s %{{x:,.0f}} and %{{y:,.0f}}<br>cosine %{{z:.3f}}<extra></extra>"
-            ),
-            name="cosines",
-        )
-    )
-    grey = palette.tokens(theme).diverged
-    figure.add_trace(
-        go.Heatmap(
-            x=at,
-            y=at,
-            z=np.where(np.eye(len(matrix), dtype=bool), 1.0, np.nan),
-            colorscale=[[0, grey], [1, grey]],
-            showscale=False,
-            hoverongaps=False,
-            hoverinfo="skip",
-            name="diagonal",
-        )
-    )
-    half = 0.5 * float(at[1] - at[0]) if len(at) > 1 else 0.5
-    ends = [float(at[0]) - half, float(at[-1]) + half]
-    shared = {"mirror": True, "showgrid": False, "constrain": "domain", "nticks": 5}
-    figure.update_xaxes(range=ends, title_text=unit, **shared)
-    figure.update_yaxes(range=ends[::-1], title_text=unit, scaleanchor="x", **shared)
-    ticks = nice_ticks(-limit, limit, 4)
-    bar = [[(float(t) + limit) / (2 * limit), f"{t:g}".replace("-", "−")] for t in ticks]
-    figure.update_layout(meta={"limits": [-limit, limit], "scale": "linear", "bar": bar})
-    return figure
 
 
 def plot_consecutive(

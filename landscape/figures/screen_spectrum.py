@@ -50,9 +50,15 @@ def plot_spectrum(
     scale = choose_scale(scale, magnitudes)
     low, high = finite_range(magnitudes, scale, limits)
     axis = value_axis(0.0 if scale == "linear" and limits is None else low, high, scale, "|λ|")
-    figure = new_figure(theme, "curves")
+    figure = new_figure(theme, "labeled" if len(items) > 1 else "curves")
     for label, index, spectrum in items:
         _add_scree(figure, label, index, spectrum, scale, theme)
+    if len(items) > 1:
+        labels = [
+            (float(m.min()), run_name(n, i, theme))
+            for m, (n, i, _) in zip(magnitudes, items, strict=True)
+        ]
+        add_end_labels(figure, labels, axis)
     most = max(len(m) for m in magnitudes)
     figure.update_xaxes(
         range=[0.5, most + 0.5], tickvals=_rank_ticks(most), title_text="rank by |λ|"

@@ -13,7 +13,7 @@ from landscape.figures.fields import Field, field_of, refine
 from landscape.figures.paths import Path, path_of
 from landscape.figures.scales import color_bar, color_bar_text
 from landscape.figures.screen_surface3d import plot_surface_3d
-from landscape.figures.template import new_figure
+from landscape.figures.template import add_color_bar, new_figure
 from landscape.results import Surface
 
 WHITE_THIN = "rgba(255,255,255,0.30)"
@@ -33,6 +33,7 @@ def plot_surface(
     path: bool = True,
     drops: Sequence[tuple[float, float]] = (),
     selected: float | None = None,
+    bar: bool = False,
 ) -> go.Figure:
     """Draw a surface as a contour map or in 3D.
 
@@ -51,6 +52,7 @@ def plot_surface(
         path: Whether to draw the run's checkpoints.
         drops: (step, lr) where the learning rate fell, marked on the path.
         selected: Step of the checkpoint to ring.
+        bar: Whether to add a color bar; a page draws one of its own for all its panes.
 
     Raises:
         ValueError: If view, value or theme is unknown, or the limits don't fit the scale.
@@ -65,7 +67,11 @@ def plot_surface(
             _add_path(figure, track, color, drops, selected)
     else:
         raise ValueError(f"view must be 'contour' or '3d', got {view!r}")
-    figure.update_layout(meta=surface_meta(field))
+    meta = surface_meta(field)
+    figure.update_layout(meta=meta)
+    if bar:
+        name = "surface" if view == "3d" else "field"
+        add_color_bar(figure, name, field.height_limits, meta["bar"], value, theme)
     return figure
 
 
@@ -118,7 +124,7 @@ def _contour(surface: Surface, field: Field, track: Path | None, *, theme: str) 
 
 
 def _frame(figure: go.Figure, surface: Surface, field: Field) -> None:
-    shared = {"mirror": True, "showgrid": False, "constrain": "domain", "nticks": 5}
+    shared = {"mirror": True, "showgrid": False, "constrain": "domain", "nticks": 8}
     figure.update_xaxes(range=_ends(field.x), title_text=surface.axis_labels[0], **shared)
     figure.update_yaxes(range=_ends(field.y), title_text=surface.axis_labels[1], **shared)
     if field.equal:

@@ -83,7 +83,7 @@ def _frame(figure: go.Figure, position: np.ndarray, titles: Sequence[str]) -> No
     middle = (position.max(axis=0) + position.min(axis=0)) / 2
     half = 0.56 * float(np.ptp(position, axis=0).max()) or 0.5
     ranges = [[float(m - half), float(m + half)] for m in middle]
-    shared = {"mirror": True, "constrain": "domain", "nticks": 5}
+    shared = {"mirror": True, "constrain": "domain", "nticks": 8}
     figure.update_xaxes(range=ranges[0], title_text=titles[0], **shared)
     figure.update_yaxes(range=ranges[1], title_text=titles[1], scaleanchor="x", **shared)
 

@@ -65,7 +65,6 @@ def template(theme: str) -> go.layout.Template:
         plot_bgcolor="rgba(0,0,0,0)",
         showlegend=False,
         dragmode="pan",
-        uirevision="keep",
         hovermode="closest",
         hoverlabel={
             "bgcolor": color.raised,
@@ -83,8 +82,47 @@ def template(theme: str) -> go.layout.Template:
 def new_figure(theme: str, margin: str = "curves") -> go.Figure:
     """An empty figure of a theme with the margins of a kind of pane."""
     figure = go.Figure()
-    figure.update_layout(template=template(theme), margin=MARGINS[margin])
+    figure.update_layout(template=template(theme), margin=MARGINS[margin], uirevision="keep")
     return figure
+
+
+def add_color_bar(
+    figure: go.Figure,
+    name: str,
+    limits: tuple[float, float],
+    bar: Sequence[Sequence[Any]],
+    title: str,
+    theme: str,
+) -> None:
+    """Give a trace plotly's own color bar, for figures that stand alone.
+
+    Args:
+        figure: The figure.
+        name: Name of the trace whose colors the bar explains.
+        limits: The trace's lowest and highest color value.
+        bar: (fraction, label) of each tick.
+        title: What the color is.
+        theme: "light" or "dark".
+    """
+    low, high = limits
+    color = palette.tokens(theme)
+    figure.update_traces(
+        selector={"name": name},
+        showscale=True,
+        colorbar={
+            "thickness": 9,
+            "len": 1,
+            "outlinewidth": 0,
+            "tickmode": "array",
+            "tickvals": [low + at * (high - low) for at, _ in bar],
+            "ticktext": [label for _, label in bar],
+            "ticks": "outside",
+            "ticklen": 3,
+            "tickfont": {"size": 11, "color": color.muted},
+            "title": {"text": title, "font": {"size": 12, "color": color.muted}},
+        },
+    )
+    figure.update_layout(margin={"r": 80})
 
 
 def step_axis(last: float, title: str = "step") -> dict[str, Any]:
