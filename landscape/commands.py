@@ -1,6 +1,5 @@
 """The commands: parse, call, report. Heavy imports stay inside the command that needs them."""
 
-import argparse
 import json
 import shutil
 import sys
@@ -252,7 +251,7 @@ def _check(parser: Parser, argv: list[str], companion: Companion) -> int:
 
 def _demo(parser: Parser, argv: list[str], companion: Companion) -> int:
     parser.add_argument("--out", help="folder of the demo (default: demo in the data folder)")
-    parser.add_argument("--serve", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--no_serve", action="store_true", help="end when the figures are drawn")
     parser.add_argument("--port", type=int, help="port; by default the first free one from 8050")
     args = parser.read(argv)
     from landscape.demo import run_demo
@@ -261,7 +260,7 @@ def _demo(parser: Parser, argv: list[str], companion: Companion) -> int:
         print(line, flush=True)
 
     out = run_demo(Path(args.out) if args.out else None, companion, say)
-    if not args.serve:
+    if args.no_serve:
         return 0
     # A fresh process: the dashboard never holds torch in memory.
     import os
