@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -389,3 +390,13 @@ def test_the_key_of_a_result_is_that_of_its_question():
         ),
     ]
     assert len({key, *others}) == 6
+
+
+def test_the_schema_page_names_every_field_of_every_kind():
+    page = (Path(__file__).parent.parent / "docs" / "schema.md").read_text(encoding="utf-8")
+    parts = page.split("\n**")
+    for kind, cls in KINDS.items():
+        (part,) = [part for part in parts if part.startswith(f"{kind}** —")]
+        own = {item.name for item in dataclasses.fields(cls)}
+        missing = {name for name in own - set(COMMON) if f"`{name}`" not in part}
+        assert not missing, f"docs/schema.md lacks {missing} of {kind}"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from landscape.layouts import Entry, Layout
 from landscape.results import Spectrum
-from landscape.runs import COLUMNS, Run, RunFileError, find_runs
+from landscape.runs import COLUMNS, EVALUATIONS, Run, RunFileError, find_runs
 from landscape.writers import RunWriter
 
 LAYOUT = Layout(
@@ -398,3 +399,9 @@ def test_find_runs_gives_the_runs_of_a_folder_and_leaves_damaged_ones_out(tmp_pa
     assert [run.name for run in find_runs(tmp_path)] == ["c", "a", "b"]
     assert [run.name for run in find_runs(tmp_path / "b")] == ["b"]
     assert find_runs(tmp_path / "joint") == []
+
+
+def test_the_schema_page_names_every_column_and_every_field_of_run_json(recorded):
+    page = (Path(__file__).parent.parent / "docs" / "schema.md").read_text(encoding="utf-8")
+    names = [*COLUMNS, *EVALUATIONS, *json.loads((recorded / "run.json").read_text())]
+    assert [name for name in names if f"`{name}`" not in page] == []
