@@ -263,10 +263,10 @@ def _extent(
     if options.plane == "hessian":
         # ½ λ a² = 1 nat along the sharpest direction
         return float(np.sqrt(2 / max(abs(plane.facts["eigenvalues"][0]), 1e-12)))
-    # A square around the path, so that no axis is stretched, with a tenth of it as margin, and
+    # A square around the path, so that no axis is stretched, with a fifth of it as margin, and
     # shifted by less than half a step so that the last checkpoint lies on the grid.
     low, high = path["path_position"].min(0), path["path_position"].max(0)
-    half = 0.6 * float((high - low).max())
+    half = 0.7 * float((high - low).max())
     step = 2 * half / (options.points - 1)
     start = np.round(((low + high) / 2 - half) / step) * step
     return (start[0], start[0] + 2 * half, start[1], start[1] + 2 * half)
