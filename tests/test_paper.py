@@ -189,7 +189,8 @@ def test_bytes_are_equal_in_a_second_process_and_whatever_the_users_settings(req
     )
     elsewhere = done.stdout.splitlines()
     assert len(elsewhere) == 7
-    unlike_ours = {"font.size": 30, "pdf.fonttype": 3, "axes.grid": True, "svg.hashsalt": "x"}
+    unlike_ours = {"font.size": 30, "pdf.fonttype": 3, "svg.hashsalt": "x", "savefig.bbox": "tight"}
+    unlike_ours |= {"axes.facecolor": "red", "xtick.minor.visible": True}
     with mpl.rc_context(unlike_ours):
         assert digests() == elsewhere
 
@@ -290,3 +291,57 @@ def test_every_kind_of_result_has_its_paper_figure():
     for make in (surface, profile, spectrum, density, consistency, trajectory):
         assert isinstance(figures.draw(make()), paper.PaperFigure)
         assert make().figure(venue="neurips").axes
+
+
+def changed(result, **arrays):
+    return type(result)(**{**vars(result), **arrays})
+
+
+def flat_surface(a: int, b: int, loss: float, *, evaluated: bool = True) -> Surface:
+    return Surface(
+        alpha=np.linspace(0, 1, a),
+        beta=np.linspace(0, 1, b),
+        loss=np.full((a, b), loss),
+        accuracy=np.full((a, b), np.nan),
+        evaluated=np.full((a, b), evaluated),
+    )
+
+
+DEGENERATE = {
+    "one point": lambda: flat_surface(1, 1, 0.5),
+    "one row": lambda: flat_surface(4, 1, 0.5),
+    "all diverged": lambda: flat_surface(3, 4, np.inf),
+    "nothing evaluated": lambda: flat_surface(3, 4, np.nan, evaluated=False),
+    "loss of zero": lambda: flat_surface(3, 4, 0.0),
+    "negative loss": lambda: flat_surface(3, 4, -1.0),
+    "one repeat": lambda: changed(
+        profile(),
+        loss=profile().loss[:1],
+        accuracy=profile().accuracy[:1],
+        evaluated=profile().evaluated[:1],
+    ),
+    "profile of nothing": lambda: changed(profile(), loss=np.full((3, 11), np.nan)),
+    "zero eigenvalue": lambda: changed(spectrum(), eigenvalues=np.zeros(4)),
+    "no eigenvalue": lambda: changed(spectrum(), eigenvalues=[], residuals=[]),
+    "one node": lambda: changed(density(), nodes=[[2.0]], weights=[[1.0]]),
+    "vanished perturbations": lambda: changed(
+        consistency(), cosines=np.full((12, 12), np.nan), mean_cosine=np.nan
+    ),
+    "no motion": lambda: changed(trajectory(), position=np.zeros((6, 2)), step_length=np.zeros(5)),
+}
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_degenerate_results_are_drawn_without_a_warning(name):
+    result = DEGENERATE[name]()
+    assert figures.plot(result).to_json()
+    assert figures.draw(result).to_bytes("png")
+    if result.kind == "surface":
+        assert figures.plot(result, view="3d").to_json()
+        assert paper.draw_surface3d(result).to_bytes("png")
+
+
+def test_a_run_that_has_just_begun_is_drawn():
+    empty = {name: column[:0] for name, column in steps().items()}
+    figure = paper.draw_steps([("new", 0, empty), ("old", 1, steps())])
+    assert len(main_axes(figure).lines) >= 2

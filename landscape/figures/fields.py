@@ -139,6 +139,13 @@ def field_of(
     return Field(**{**vars(bare), "height": bare.lift(bare.values)})
 
 
+def ends(axis: np.ndarray) -> tuple[float, float]:
+    """First and last place of an axis; a single place gets half a unit on both sides."""
+    if len(axis) == 1:
+        return float(axis[0]) - 0.5, float(axis[0]) + 0.5
+    return float(axis[0]), float(axis[-1])
+
+
 def edges(centers: np.ndarray) -> np.ndarray:
     """Borders of the cells around grid points [n] -> [n + 1], half a spacing beyond the ends."""
     if len(centers) == 1:

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from landscape.figures import palette
+from landscape.figures.fields import ends
 from landscape.figures.items import Items, items_of
 from landscape.figures.numbers import short
 from landscape.figures.paper_axes import (
@@ -78,13 +79,13 @@ def draw_profile(
             mark = {"marker": "x", "ms": 2.5, "mew": 0.6, "clip_on": False}
             axes.plot(at, bottom, ls="none", color=palette.LIGHT.err, zorder=4, **mark)
         axes.axvline(0, color=palette.LIGHT.zero, lw=0.5, zorder=0.5)
-        x = items[0][2].alpha
-        axes.set_xlim(float(x[0]), float(x[-1]))
-        set_ticks(axes.xaxis, nice_ticks(float(x[0]), float(x[-1]), about=4))
+        reach = ends(items[0][2].alpha)
+        axes.set_xlim(*reach)
+        set_ticks(axes.xaxis, nice_ticks(*reach, about=4))
         axes.set_xlabel(items[0][2].axis_label)
         axes.set_ylabel(PROFILE_TITLES[value])
-        ends = [last_finite(curve.middle) for curve in curves]
-        named = zip(ends, items, strict=True) if names else ()
+        lasts = [last_finite(curve.middle) for curve in curves]
+        named = zip(lasts, items, strict=True) if names else ()
         end_labels(axes, [(end, label, i) for end, (label, i, _) in named], sizes)
     return figure
 
@@ -134,7 +135,8 @@ def draw_steps(
         for (_, index, steps), values in zip(items, columns, strict=True):
             shown = np.where(np.isfinite(values), values, np.nan)
             axes.plot(steps["step"], shown, lw=0.7, zorder=3, **run_style(index))
-        step_limits(axes, 0, step_top(max(float(s["step"][-1]) for _, _, s in items))[0])
+        lasts = [float(s["step"][-1]) for _, _, s in items if len(s["step"])]
+        step_limits(axes, 0, step_top(max(lasts, default=1.0))[0])
         axes.set_ylabel(column.replace("_", " "))
         named = zip(columns, items, strict=True) if names else ()
         labels = [(last_finite(v), label, i) for v, (label, i, _) in named]

@@ -60,7 +60,7 @@ def draw_spectrum(
         value_limits(axes, 0.0 if scale == "linear" and limits is None else low, high, scale)
         for _, index, spectrum in items:
             _draw_scree(axes, spectrum, index)
-        most = max(len(m) for m in magnitudes)
+        most = max(1, *(len(m) for m in magnitudes))
         axes.set_xlim(0.5, most + 0.5)
         ticks = nice_ticks(0, most)
         set_ticks(axes.xaxis, np.unique(np.maximum(np.round(ticks), 1)))

@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 
 from landscape.figures import palette
 from landscape.figures.contours import Label, cut, levels_of, lines_at, place_labels
-from landscape.figures.fields import Field, edges, field_of, refine, scale_and_limits
+from landscape.figures.fields import Field, edges, ends, field_of, refine, scale_and_limits
 from landscape.figures.items import Items, items_of
 from landscape.figures.numbers import percent, short
 from landscape.figures.paper_axes import add_color_bar, basin_map, panel_title, set_ticks, size_of
@@ -123,12 +123,12 @@ def _draw_panel(
     venue: Venue,
 ) -> None:
     axes.spines[["top", "right"]].set_visible(True)
-    axes.set_xlim(field.x[0], field.x[-1])
-    axes.set_ylim(field.y[0], field.y[-1])
+    axes.set_xlim(*ends(field.x))
+    axes.set_ylim(*ends(field.y))
     if field.equal:
         axes.set_aspect("equal", adjustable="box")
-    set_ticks(axes.xaxis, nice_ticks(field.x[0], field.x[-1], about=3))
-    set_ticks(axes.yaxis, nice_ticks(field.y[0], field.y[-1], about=3))
+    set_ticks(axes.xaxis, nice_ticks(*ends(field.x), about=3))
+    set_ticks(axes.yaxis, nice_ticks(*ends(field.y), about=3))
     _draw_cells(axes, field, venue)
     _draw_lines(axes, field, track)
     if track is not None:
@@ -139,7 +139,7 @@ def _draw_cells(axes: Axes, field: Field, venue: Venue) -> None:
     if not field.evaluated.all():
         axes.add_patch(
             Rectangle(
-                (field.x[0], field.y[0]),
+                (ends(field.x)[0], ends(field.y)[0]),
                 *field.spans,
                 facecolor=palette.LIGHT.sunken,
                 edgecolor=palette.LIGHT.zero,

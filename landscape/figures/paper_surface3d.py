@@ -8,7 +8,7 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 from landscape.figures import palette
 from landscape.figures.contours import lines_at
-from landscape.figures.fields import Field, field_of, refine, sample
+from landscape.figures.fields import Field, ends, field_of, refine, sample
 from landscape.figures.numbers import short
 from landscape.figures.paper_style import PaperFigure, venue_of
 from landscape.figures.paths import Path, path_of
@@ -64,8 +64,9 @@ def draw_surface3d(
         axes: Space = figure.add_axes(_PLACE, projection="3d", computed_zorder=False)
         view = _View(field)
         _set_up(axes, surface, field, view, sizes.scale)
-        _draw_floor(axes, field, view)
-        _draw_mesh(axes, field)
+        if min(field.height.shape) > 1 and np.isfinite(field.height).any():
+            _draw_floor(axes, field, view)
+            _draw_mesh(axes, field)
         _draw_contours(axes, field, view)
         track = path_of(surface, field) if path else None
         if track is not None and np.isfinite(track.loss).any():
@@ -80,8 +81,9 @@ class _View:
         low, high = field.height_limits
         self.unit = 1.0 if field.scale == "log" else (high - low) / 4
         self.floor = low - _BELOW * self.unit
-        self.low = np.array([field.x[0], field.y[0], self.floor])
-        self.high = np.array([field.x[-1], field.y[-1], high + 0.02 * (high - low)])
+        (left, right), (near, far) = ends(field.x), ends(field.y)
+        self.low = np.array([left, near, self.floor])
+        self.high = np.array([right, far, high + 0.02 * (high - low)])
         width, depth = field.spans
         across = depth / width if field.equal else _BOX[1] / _BOX[0]
         self.box = np.array([_BOX[0], _BOX[0] * across, _BOX[2]])
@@ -127,8 +129,8 @@ def _set_up(axes: Space, surface: Surface, field: Field, view: _View, size: floa
     axes.zaxis.set_rotate_label(False)
     axes.set_zlabel(field.value, labelpad=-10 + 6 * size, rotation=93)
     ticks = few_ticks(field.limits, field.scale)
-    axes.set_xticks(nice_ticks(field.x[0], field.x[-1], about=3))
-    axes.set_yticks(nice_ticks(field.y[0], field.y[-1], about=3))
+    axes.set_xticks(nice_ticks(*ends(field.x), about=3))
+    axes.set_yticks(nice_ticks(*ends(field.y), about=3))
     axes.set_zticks(field.lift(ticks), [short(float(tick)) for tick in ticks])
     axes.xaxis.set_major_formatter(lambda v, _: short(float(v)))
     axes.yaxis.set_major_formatter(lambda v, _: short(float(v)))

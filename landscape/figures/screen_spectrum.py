@@ -59,7 +59,7 @@ def plot_spectrum(
             for m, (n, i, _) in zip(magnitudes, items, strict=True)
         ]
         add_end_labels(figure, labels, axis)
-    most = max(len(m) for m in magnitudes)
+    most = max(1, *(len(m) for m in magnitudes))
     figure.update_xaxes(
         range=[0.5, most + 0.5], tickvals=_rank_ticks(most), title_text="rank by |λ|"
     )

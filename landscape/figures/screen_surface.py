@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from landscape.figures import palette
 from landscape.figures.contours import Label, joined, levels_of, lines_at, place_labels
-from landscape.figures.fields import Field, field_of, refine
+from landscape.figures.fields import Field, ends, field_of, refine
 from landscape.figures.paths import Path, path_of
 from landscape.figures.scales import color_bar, color_bar_text
 from landscape.figures.screen_surface3d import plot_surface_3d
@@ -125,16 +125,10 @@ def _contour(surface: Surface, field: Field, track: Path | None, *, theme: str) 
 
 def _frame(figure: go.Figure, surface: Surface, field: Field) -> None:
     shared = {"mirror": True, "showgrid": False, "constrain": "domain", "nticks": 8}
-    figure.update_xaxes(range=_ends(field.x), title_text=surface.axis_labels[0], **shared)
-    figure.update_yaxes(range=_ends(field.y), title_text=surface.axis_labels[1], **shared)
+    figure.update_xaxes(range=list(ends(field.x)), title_text=surface.axis_labels[0], **shared)
+    figure.update_yaxes(range=list(ends(field.y)), title_text=surface.axis_labels[1], **shared)
     if field.equal:
         figure.update_yaxes(scaleanchor="x", scaleratio=1)
-
-
-def _ends(axis: np.ndarray) -> list[float]:
-    if len(axis) == 1:
-        return [float(axis[0] - 0.5), float(axis[0] + 0.5)]
-    return [float(axis[0]), float(axis[-1])]
 
 
 def _field_trace(field: Field) -> go.Heatmap:

@@ -177,7 +177,7 @@ def add_end_labels(
     labels = [label for label in labels if np.isfinite(label[0])]
     wanted = []
     for value, _ in labels:
-        at = np.log10(value) if axis.get("type") == "log" else value
+        at = value if axis.get("type") != "log" else np.log10(value) if value > 0 else low
         wanted.append(float(np.clip((at - low) / (high - low), 0, 1)))
     places = spread(wanted, _END_LABEL, 0.0, 1.0)
     for place, (_, text) in zip(places, labels, strict=True):
