@@ -15,7 +15,7 @@ from landscape.figures.template import new_figure
 from landscape.results import Surface
 
 CAMERA = {
-    "eye": {"x": -1.00, "y": -1.55, "z": 0.95},
+    "eye": {"x": -1.06, "y": -1.64, "z": 1.00},
     "center": {"x": 0.02, "y": 0.02, "z": -0.19},
     "projection": {"type": "perspective"},
 }
