@@ -28,6 +28,7 @@ from landscape.terminal import ProgressBar, duration, number, table
 
 METHODS = ("sgd", "sam", "aace")
 SAMPLES = 1000  # of the training set, for every analysis but the frozen protocol
+CHECKPOINTS = 5  # at which eigenvalues and consistency are followed, first and last among them
 
 Companion = Callable[[str], ModuleType]
 Say = Callable[[str], None]
@@ -105,15 +106,16 @@ def _trained(out: Path, preset: str, companion: Companion, say: Say) -> Run:
 
 
 def _measure(run: Run, problem: Problem, say: Say) -> None:
-    spread = np.linspace(0, len(run.checkpoints) - 1, 6).round().astype(int)
-    series = ",".join(str(run.checkpoints[i]) for i in spread)
+    spread = np.linspace(0, len(run.checkpoints) - 1, CHECKPOINTS).round().astype(int)
+    steps = [str(run.checkpoints[i]) for i in spread]
+    before = ",".join(steps[:-1])
     plan = (
         ("profile", ProfileOptions(samples=SAMPLES, repeats=3)),
         ("surface", SurfaceOptions(samples=SAMPLES, plane="trajectory", points=15)),
         ("surface", SurfaceOptions(samples=SAMPLES, plane="random", points=15)),
-        ("spectrum", SpectrumOptions(samples=SAMPLES, k=5, probes=2, steps=30)),
-        ("spectrum", SpectrumOptions(checkpoint=series, samples=SAMPLES, k=5, probes=0)),
-        ("consistency", ConsistencyOptions(checkpoint=series)),
+        ("spectrum", SpectrumOptions(samples=SAMPLES, k=5, probes=2, steps=25)),
+        ("spectrum", SpectrumOptions(checkpoint=before, samples=SAMPLES, k=2, probes=0)),
+        ("consistency", ConsistencyOptions(checkpoint=",".join(steps))),
         ("trajectory", TrajectoryOptions(samples=SAMPLES)),
     )
     start, found, measured = time.monotonic(), 0, 0
