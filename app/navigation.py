@@ -32,7 +32,7 @@ def navigation(state: ViewState, store: Store) -> list[Any]:
     compared = len(state.select) if state.page == "compare" and state.select else None
     content: list[Any] = [
         html.H2("Library"),
-        _item("runs", "Runs", encode(ViewState(page="runs")), state, len(runs)),
+        _item("runs", "Runs", encode(ViewState(page="runs", run=state.run)), state, len(runs)),
         _item("compare", "Compare", _compare_address(state), state, compared),
     ]
     if chosen is not None:
@@ -47,7 +47,7 @@ def navigation(state: ViewState, store: Store) -> list[Any]:
 
 
 def _compare_address(state: ViewState) -> str:
-    return encode(ViewState(page="compare", select=state.select or None))
+    return encode(ViewState(page="compare", select=state.select or None, run=state.run))
 
 
 def _run_address(state: ViewState, page: str, run: AnyRun) -> str:

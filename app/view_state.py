@@ -20,7 +20,7 @@ _CHOICES = {
 }
 _ON_PAGE = {
     "runs": ("select", "run"),
-    "compare": ("select", "plane", "value", "scale"),
+    "compare": ("select", "plane", "value", "scale", "run"),
     "overview": ("step",),
     "surface": ("surface", "show", "value", "scale", "step"),
     "spectrum": ("step",),
@@ -36,7 +36,7 @@ class ViewState:
     page: str = "runs"
     """One of `LIBRARY_PAGES` or `RUN_PAGES`, or "unknown"."""
     run: str | None = None
-    """Id of the run shown; on the list of runs, of the one in the inspector."""
+    """Id of the run shown; on pages of several runs, of the one the navigation stands on."""
     select: tuple[str, ...] | None = None
     """Ids of the runs chosen or compared; None where nobody has chosen yet."""
     step: int | None = None

@@ -69,7 +69,7 @@ def text_of(component: object) -> str:
         ViewState(),
         ViewState(page="runs", select=("abc", "def"), run="abc"),
         ViewState(page="runs", select=()),
-        ViewState(page="compare", select=("abc",), plane="trajectory", value="accuracy"),
+        ViewState(page="compare", select=("abc",), plane="trajectory", value="accuracy", run="z"),
         ViewState(page="overview", run="abc", step=0),
         ViewState(page="surface", run="abc", surface="k1", show="scene", scale="linear", step=30),
         ViewState(page="spectrum", run="abc", step=120),
@@ -176,17 +176,20 @@ def test_library_pages_show_every_run(store: Store) -> None:
     assert compared.inspector is None
 
 
-def test_the_list_of_runs_shows_their_numbers(store: Store) -> None:
+@pytest.mark.parametrize(("name", "own"), [("sam", "SAM"), ("aace", "AACE")])
+def test_the_list_of_runs_shows_their_numbers(store: Store, name: str, own: str) -> None:
     view = look(ViewState(page="runs"), store)
     grid = view.panes[0].body.children[0]
     rows = {row["name"]: row for row in grid.rowData}
-    run = run_named(store, "aace")
-    own = [s for s in store.results(run, "consistency") if s.facts["checkpoint"] == CHECKPOINTS[-1]]
-    frozen = [store.load(s) for s in own if s.options["protocol"] == "frozen"]
-    expected = next(r.mean_cosine for r in frozen if r.perturbation.startswith("AACE"))
-    assert rows["aace"]["cosine"] == expected
+    run = run_named(store, name)
+    last = [
+        s for s in store.results(run, "consistency") if s.facts["checkpoint"] == CHECKPOINTS[-1]
+    ]
+    frozen = [store.load(s) for s in last if s.options["protocol"] == "frozen"]
+    (expected,) = [r.mean_cosine for r in frozen if r.perturbation.startswith(own)]
+    assert rows[name]["cosine"] == expected
     spectrum = store.load(store.at(run, "spectrum", None))
-    assert rows["aace"]["eigenvalue"] == spectrum.eigenvalues.max()
+    assert rows[name]["eigenvalue"] == spectrum.eigenvalues.max()
     assert rows["sgd"]["cosine"] is None
     assert rows["sgd"]["test_accuracy"] == 0.878
 

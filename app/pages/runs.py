@@ -42,7 +42,7 @@ def view(state: ViewState, store: Store, theme: str) -> View:
     return View(
         title="Runs",
         chips=[panes.chip(html.B(str(len(runs))), "run" if len(runs) == 1 else "runs")],
-        buttons=[_compare_button(ticked)],
+        buttons=[_compare_button(ticked, state.run)],
         toolbar=_toolbar(),
         cards=[card, Card(panes=[_losses(ticked, store, theme)], height=330)],
         inspector=_inspector(_inspected(state, runs, ticked), summaries, store, theme),
@@ -61,10 +61,10 @@ def _inspected(state: ViewState, runs: list[AnyRun], ticked: list[AnyRun]) -> An
     return next(iter(named + ticked + runs), None)
 
 
-def _compare_button(ticked: list[AnyRun]) -> Component:
+def _compare_button(ticked: list[AnyRun], run: str | None) -> Component:
     ids = tuple(run.id for run in ticked)
     many = f"{len(ids)} runs" if len(ids) != 1 else "1 run"
-    href = encode(ViewState(page="compare", select=ids))
+    href = encode(ViewState(page="compare", select=ids, run=run))
     return panes.link([icon("compare"), f"Compare {many}"], href, className="button primary")
 
 
