@@ -141,7 +141,7 @@ def choice(name: str, label: str, options: Sequence[tuple[str, str]], current: s
         allowDeselect=False,
         checkIconPosition="right",
         maxDropdownHeight=320,
-        w=min(inset + 7.2 * widest + 34, 320),
+        w=min(inset + 6.6 * widest + 36, 300),
         classNames={"input": "field", "option": "option", "dropdown": "menu"},
         **{"aria-label": label},
     )

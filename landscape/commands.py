@@ -251,6 +251,9 @@ def _check(parser: Parser, argv: list[str], companion: Companion) -> int:
 
 def _demo(parser: Parser, argv: list[str], companion: Companion) -> int:
     parser.add_argument("--out", help="folder of the demo (default: demo in the data folder)")
+    choices = ("auto", "fashion", "digits")
+    about = "data set; auto takes Fashion-MNIST where it can be had, else the digits"
+    parser.add_argument("--data", choices=choices, default="auto", help=about)
     parser.add_argument("--no_serve", action="store_true", help="end when the figures are drawn")
     parser.add_argument("--port", type=int, help="port; by default the first free one from 8050")
     args = parser.read(argv)
@@ -259,7 +262,7 @@ def _demo(parser: Parser, argv: list[str], companion: Companion) -> int:
     def say(line: str) -> None:
         print(line, flush=True)
 
-    out = run_demo(Path(args.out) if args.out else None, companion, say)
+    out = run_demo(Path(args.out) if args.out else None, companion, say, data=args.data)
     if args.no_serve:
         return 0
     # A fresh process: the dashboard never holds torch in memory.

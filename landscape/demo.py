@@ -34,13 +34,14 @@ Companion = Callable[[str], ModuleType]
 Say = Callable[[str], None]
 
 
-def run_demo(out: Path | None, companion: Companion, say: Say) -> Path:
+def run_demo(out: Path | None, companion: Companion, say: Say, *, data: str = "auto") -> Path:
     """Train, measure and draw; find what is there.
 
     Args:
         out: Folder of the demo; `demo` in the data folder by default.
         companion: Imports `training.*`.
         say: Prints a line.
+        data: "fashion", "digits", or "auto" for Fashion-MNIST where it can be had.
 
     Returns:
         The folder, ready for the dashboard.
@@ -49,10 +50,10 @@ def run_demo(out: Path | None, companion: Companion, say: Say) -> Path:
         ValueError: If `out` holds something that is no demo.
     """
     start = time.monotonic()
-    data = companion("training.data")
-    folder = out or data.data_folder() / "demo"
+    sources = companion("training.data")
+    folder = out or sources.data_folder() / "demo"
     _check_folder(folder)
-    dataset = data.choose_data()
+    dataset = sources.choose_data() if data == "auto" else sources.load_data(data)
     say(f"data: {dataset.name}, {dataset.why}")
     presets = "fashion" if dataset.name.startswith("Fashion") else "digits"
     runs = [_trained(folder, f"{presets}-{method}", companion, say) for method in METHODS]
@@ -175,20 +176,20 @@ def _summary(runs: list[Run]) -> str:
         _row("test loss, nats", runs, lambda run: number(run.summary["test_loss"])),
         _row("train loss, nats", runs, lambda run: number(run.summary["train_loss"])),
         _row("largest eigenvalue", runs, _eigenvalue),
-        _row("trace ± standard error", runs, _trace),
-        _row("rise at 0.5, random direction", runs, _rise),
-        _row("mean cosine, frozen, SAM", runs, lambda run: _cosine(run, "frozen", "SAM")),
-        _row("  sign-flip null", runs, lambda run: _null(run, "frozen", "SAM")),
-        _row("mean cosine, frozen, AACE", runs, lambda run: _cosine(run, "frozen", "AACE")),
-        _row("  sign-flip null", runs, lambda run: _null(run, "frozen", "AACE")),
-        _row("mean cosine, as trained", runs, lambda run: _cosine(run, "online", None)),
-        _row("path's variance in its plane, %", runs, _variance),
-        _row("  same, random walk, %", runs, lambda run: _variance(run, "explained_null")),
+        _row("trace ± s.e.", runs, _trace),
+        _row("loss rise at 0.5", runs, _rise),
+        _row("cosine of SAM's ε", runs, lambda run: _cosine(run, "frozen", "SAM")),
+        _row("  random signs", runs, lambda run: _null(run, "frozen", "SAM")),
+        _row("cosine of AACE's ε", runs, lambda run: _cosine(run, "frozen", "AACE")),
+        _row("  random signs", runs, lambda run: _null(run, "frozen", "AACE")),
+        _row("cosine as trained", runs, lambda run: _cosine(run, "online", None)),
+        _row("variance in plane, %", runs, _variance),
+        _row("  random walk, %", runs, lambda run: _variance(run, "explained_null")),
     ]
     notes = (
-        f"Last checkpoint, 1 seed; curvature and rise on {SAMPLES} training images, BatchNorm "
-        "frozen;\ncosines over 32 batches (frozen, batch statistics) or the last 64 steps, "
-        "95 % intervals over batches."
+        f"Last checkpoint, 1 seed. Eigenvalue, trace, rise along random directions: {SAMPLES} "
+        "training\nimages, BatchNorm frozen. Mean cosine of all pairs of ε of 32 batches at frozen "
+        "weights\n(batch statistics) or of the last 64 training steps; 95 % intervals over batches."
     )
     return table(["", *[run.method for run in runs]], rows) + "\n" + notes
 
@@ -218,13 +219,13 @@ def _cosine(run: Run, protocol: str, perturbation: str | None) -> str:
     result = _consistency(run, protocol, perturbation)
     if result is None:
         return "–"
-    low, high = number(result.interval_low, 2), number(result.interval_high, 2)
-    return f"{number(result.mean_cosine, 2)} [{low}, {high}]"
+    low, high = result.interval_low, result.interval_high
+    return f"{result.mean_cosine:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _null(run: Run, protocol: str, perturbation: str) -> str:
     result = _consistency(run, protocol, perturbation)
-    return f"[{number(result.null_low, 2)}, {number(result.null_high, 2)}]"
+    return f"({result.null_low:.2f} to {result.null_high:.2f})"
 
 
 def _consistency(run: Run, protocol: str, perturbation: str | None) -> Any:

@@ -300,6 +300,15 @@ def test_labels_stand_on_their_line_away_from_the_path_and_each_other():
     assert gaps[~np.eye(len(gaps), dtype=bool)].min() > 0.1
 
 
+def test_a_label_makes_way_for_the_path():
+    field = field_of(surface(41, 31, holes=False))
+    lines = lines_at(field, np.array([0.5]))
+    free = place_labels(field, np.array([0.5]), lines)[0]
+    here = np.array([[free.x - 0.1, free.y - 0.1], [free.x + 0.1, free.y + 0.1]])
+    moved = place_labels(field, np.array([0.5]), lines, path=here)[0]
+    assert math.hypot(moved.x - free.x, moved.y - free.y) > 0.1
+
+
 def test_a_line_is_cut_around_its_label():
     line = np.stack([np.linspace(0, 1, 11), np.zeros(11)], axis=1)
     label = place_labels(
@@ -690,6 +699,7 @@ def test_a_caption_says_each_fact_that_is_stored_and_none_that_is_not(missing):
     facts = {name: value for name, value in FACTS.items() if name != missing}
     partial = plain(caption(surface(facts=facts)))
     assert WORDS[missing] not in partial
+    assert partial.count(";") == whole.count(";") - (missing in ("bn", "dtype", "seed"))
     if missing != "plane":
         kept = [word for name, word in WORDS.items() if name != missing]
         assert all(word.lower() in partial.lower() for word in kept), partial

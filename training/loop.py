@@ -163,7 +163,7 @@ def _logits(model: nn.Module, inputs: Tensor, precision: str) -> Tensor:
 
 
 def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
-    options = {
+    options: dict[str, Any] = {
         "lr": config.lr,
         "momentum": config.momentum,
         "weight_decay": config.weight_decay,

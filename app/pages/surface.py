@@ -264,10 +264,9 @@ def _toolbar(
     if stored is None or surface is None:
         return []
     shows = (("split", "Split"), ("contour", "Contour"), ("scene", "3D"))
-    planes = [
-        (_told(other), encode(state.to(surface=other.key)))
-        for other in reversed(store.results(run, "surface"))
-    ]
+    others = store.results(run, "surface")
+    steps = {checkpoint_of(other) for other in others}
+    planes = [(_told(o, steps), encode(state.to(surface=o.key))) for o in reversed(others)]
     parts: list[Component] = [
         panes.segmented(
             "panes",
@@ -289,11 +288,13 @@ def _choice(
     return panes.choice(name, label, links, encode(state))
 
 
-def _told(stored: StoredResult) -> str:
+def _told(stored: StoredResult, steps: set[int]) -> str:
+    """What tells a stored surface from the others."""
     plane = plane_of(stored)
     points = stored.options.get("points")
     size = f", {points} points" if points else ""
-    return f"{PLANES.get(plane, plane)}{size}, step {checkpoint_of(stored)}"
+    at = f", step {checkpoint_of(stored)}" if len(steps) > 1 else ""
+    return f"{PLANES.get(plane, plane)}{size}{at}"
 
 
 def _inspector(page: _Page, surface: Surface | None) -> list[Component]:

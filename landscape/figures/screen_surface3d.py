@@ -43,7 +43,7 @@ def plot_surface_3d(
     if track is not None and np.isfinite(track.loss).any():
         _add_path(figure, track, field, floor, palette.run_color(color).on(theme))
     figure.update_layout(scene=_scene(surface, field, floor, theme))
-    figure.update_layout(margin={"l": 0, "r": 0, "t": 0, "b": 0})
+    figure.update_layout(margin={"l": 16, "r": 0, "t": 0, "b": 0})
     return figure
 
 
