@@ -183,13 +183,14 @@ def _summary(runs: list[Run]) -> str:
         _row("cosine of AACE's ε", runs, lambda run: _cosine(run, "frozen", "AACE")),
         _row("  random signs", runs, lambda run: _null(run, "frozen", "AACE")),
         _row("cosine as trained", runs, lambda run: _cosine(run, "online", None)),
-        _row("variance in plane, %", runs, _variance),
+        _row("path variance, %", runs, _variance),
         _row("  random walk, %", runs, lambda run: _variance(run, "explained_null")),
     ]
     notes = (
-        f"Last checkpoint, 1 seed. Eigenvalue, trace, rise along random directions: {SAMPLES} "
-        "training\nimages, BatchNorm frozen. Mean cosine of all pairs of ε of 32 batches at frozen "
-        "weights\n(batch statistics) or of the last 64 training steps; 95 % intervals over batches."
+        f"Last checkpoint, 1 seed. Eigenvalue, trace, rise along random directions: {SAMPLES}\n"
+        "training images, BatchNorm frozen. Cosine: mean over all pairs of 32 batches' ε at\n"
+        "frozen weights, batch statistics, or of the last 64 steps; 95 % intervals. Path\n"
+        "variance: share in the first two principal components."
     )
     return table(["", *[run.method for run in runs]], rows) + "\n" + notes
 
@@ -220,12 +221,12 @@ def _cosine(run: Run, protocol: str, perturbation: str | None) -> str:
     if result is None:
         return "–"
     low, high = result.interval_low, result.interval_high
-    return f"{result.mean_cosine:.2f} ({low:.2f} to {high:.2f})"
+    return f"{result.mean_cosine:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _null(run: Run, protocol: str, perturbation: str) -> str:
     result = _consistency(run, protocol, perturbation)
-    return f"({result.null_low:.2f} to {result.null_high:.2f})"
+    return f"[{result.null_low:.2f}, {result.null_high:.2f}]"
 
 
 def _consistency(run: Run, protocol: str, perturbation: str | None) -> Any:
