@@ -141,7 +141,7 @@ def choice(name: str, label: str, options: Sequence[tuple[str, str]], current: s
         allowDeselect=False,
         checkIconPosition="right",
         maxDropdownHeight=320,
-        w=min(inset + 6.6 * widest + 36, 300),
+        w=min(inset + 6.6 * widest + 46, 310),
         classNames={"input": "field", "option": "option", "dropdown": "menu"},
         **{"aria-label": label},
     )

@@ -136,7 +136,7 @@ class _Page:
             title="Direction consistency",
             note="mean pairwise cosine c̄",
             keys=[
-                key("95 % interval over batches", "var(--run-0)", "band"),
+                key("bars: 95 % interval over batches", "var(--muted)"),
                 key("95 % of random sign flips", "var(--null)", "band"),
             ],
             body=panes.shown(draw, self.store),
