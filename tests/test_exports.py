@@ -154,6 +154,7 @@ def test_one_run_shows_a_line_per_perturbation_and_several_each_its_own(runs):
     assert steps_shown == list(CHECKPOINTS[::2])
     several = drawing_of_runs([Run(path) for path in runs], "consistency")
     assert [label for label, _, _ in several.subject] == ["SAM", "SAM+AACE"]
+    assert {r.protocol for _, _, group in several.subject for r in group} == {"frozen"}
     perturbations = [{r.perturbation for r in group} for _, _, group in several.subject]
     assert perturbations == [{"SAM ρ=0.05"}, {"AACE ρ=0.2"}]
     asked = drawing_of_runs([Run(p) for p in runs], "consistency", wanted={"perturbation": "aace"})

@@ -300,13 +300,18 @@ def test_labels_stand_on_their_line_away_from_the_path_and_each_other():
     assert gaps[~np.eye(len(gaps), dtype=bool)].min() > 0.1
 
 
-def test_a_label_makes_way_for_the_path():
-    field = field_of(surface(41, 31, holes=False))
-    lines = lines_at(field, np.array([0.5]))
-    free = place_labels(field, np.array([0.5]), lines)[0]
-    here = np.array([[free.x - 0.1, free.y - 0.1], [free.x + 0.1, free.y + 0.1]])
-    moved = place_labels(field, np.array([0.5]), lines, path=here)[0]
-    assert math.hypot(moved.x - free.x, moved.y - free.y) > 0.1
+def test_labels_keep_off_a_path_that_runs_where_they_would_stand():
+    result = surface(41, 31, holes=False)
+    field = field_of(result)
+    _, labeled = levels_of(field)
+    lowest = np.array([-0.05, 0.0])
+    along = np.array([0.83, 0.55])
+    path = np.array([lowest - 0.9 * along, lowest + 1.6 * along])
+    placed = place_labels(field, labeled, lines_at(field, labeled), path=path)
+    assert placed
+    for label in placed:
+        away = np.array([label.x, label.y]) - lowest
+        assert abs(away @ [-along[1], along[0]]) > 0.05 * 2.5 * np.hypot(*along) - 0.02
 
 
 def test_a_line_is_cut_around_its_label():
