@@ -57,6 +57,9 @@ def main(argv: list[str] | None = None) -> int:
     name = argv[0]
     if name not in COMMANDS:
         return fail(f"no command {name!r}{near(name, COMMANDS)}; `landscape --help` lists them")
+    # Threads that wait by spinning without end starve each other on a machine that others use;
+    # this many turns cost nothing on an idle one. Read when torch is loaded.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     from landscape import commands
 
     try:

@@ -39,11 +39,14 @@ def view(state: ViewState, store: Store, theme: str) -> View:
         ),
         draw.pane("lr", "Learning rate", "", scale="linear"),
     ]
-    second = [
-        draw.pane("displacement_norm", "‖ε‖", "norm of the perturbation", perturbed=True),
-        draw.pane("cosine_previous", "cos(εₜ, εₜ₋₁)", "to the step before", perturbed=True),
-        draw.pane("loss_rise", "Loss rise", "L(w + ε) − L(w) on the batch", perturbed=True),
-    ]
+    if run.method.upper() == "SGD":  # adds no perturbation
+        second = [draw.pane("gradient_norm", "‖g‖", "norm of the batch's gradient at w")]
+    else:
+        second = [
+            draw.pane("displacement_norm", "‖ε‖", "norm of the perturbation"),
+            draw.pane("cosine_previous", "cos(εₜ, εₜ₋₁)", "to the step before"),
+            draw.pane("loss_rise", "Loss rise", "L(w + ε) − L(w) on the batch"),
+        ]
     return View(
         title="Overview",
         chips=[panes.run_chip(run), panes.chip(run.method), panes.chip(run.status)],
@@ -69,8 +72,7 @@ class _Curves:
     def pane(self, column: str, title: str, note: str, **how: Any) -> Pane:
         """A pane of one column."""
         keys = how.pop("keys", ())
-        perturbed = how.pop("perturbed", False)
-        body = panes.shown(self._draw(column, perturbed, how), self.store)
+        body = panes.shown(self._draw(column, how), self.store)
         return Pane(
             name=column,
             title=title,
@@ -80,11 +82,11 @@ class _Curves:
             download=f"/data/{self.run.id}/steps.csv",
         )
 
-    def _draw(self, column: str, perturbed: bool, how: dict) -> Callable[[], panes.Body]:
+    def _draw(self, column: str, how: dict) -> Callable[[], panes.Body]:
         def draw() -> panes.Body:
             steps = self.store.steps(self.run)
             if not np.isfinite(steps[column]).any():
-                raise MissingError(self._why(column, perturbed))
+                raise MissingError(f"This run recorded no {column.replace('_', ' ')}.")
             tests = []
             if column in ("loss", "accuracy"):
                 tests = [("test", self.run.color, self.store.evaluations(self.run))]
@@ -100,11 +102,6 @@ class _Curves:
             )
 
         return draw
-
-    def _why(self, column: str, perturbed: bool) -> str:
-        if perturbed and self.run.method.upper() == "SGD":
-            return "SGD adds no perturbation: there is nothing to record here."
-        return f"This run recorded no {column.replace('_', ' ')}."
 
 
 def _inspector(run: AnyRun, summary: Summary, store: Store) -> list[Component]:

@@ -187,6 +187,7 @@ def add_end_labels(
             xref="x domain",
             yref="y domain",
             xanchor="left",
+            yanchor="middle",  # else plotly changes it at a third of the height
             xshift=7,
             showarrow=False,
             text=text,
