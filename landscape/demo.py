@@ -27,7 +27,8 @@ from landscape.runs import Run, RunFileError
 from landscape.terminal import ProgressBar, duration, number, table
 
 METHODS = ("sgd", "sam", "aace")
-SAMPLES = 1000  # of the training set, for every analysis but the frozen protocol
+SAMPLES = 1000  # of the training set, for losses
+CURVATURE_SAMPLES = 500  # for Hessian-vector products, which cost ten losses each
 CHECKPOINTS = 5  # at which eigenvalues and consistency are followed, first and last among them
 
 Companion = Callable[[str], ModuleType]
@@ -114,8 +115,11 @@ def _measure(run: Run, problem: Problem, say: Say) -> None:
         ("profile", ProfileOptions(samples=SAMPLES, repeats=3)),
         ("surface", SurfaceOptions(samples=SAMPLES, plane="trajectory", points=15)),
         ("surface", SurfaceOptions(samples=SAMPLES, plane="random", points=15)),
-        ("spectrum", SpectrumOptions(samples=SAMPLES, k=5, probes=2, steps=25)),
-        ("spectrum", SpectrumOptions(checkpoint=before, samples=SAMPLES, k=2, probes=0)),
+        ("spectrum", SpectrumOptions(samples=CURVATURE_SAMPLES, k=5, probes=2, steps=25)),
+        (
+            "spectrum",
+            SpectrumOptions(checkpoint=before, samples=CURVATURE_SAMPLES, k=2, probes=0),
+        ),
         ("consistency", ConsistencyOptions(checkpoint=",".join(steps))),
         ("trajectory", TrajectoryOptions(samples=SAMPLES)),
     )
@@ -187,10 +191,10 @@ def _summary(runs: list[Run]) -> str:
         _row("  random walk, %", runs, lambda run: _variance(run, "explained_null")),
     ]
     notes = (
-        f"Last checkpoint, 1 seed. Eigenvalue, trace, rise along random directions: {SAMPLES}\n"
-        "training images, BatchNorm frozen. Cosine: mean over all pairs of 32 batches' ε at\n"
-        "frozen weights, batch statistics, or of the last 64 steps; 95 % intervals. Path\n"
-        "variance: share in the first two principal components."
+        f"Last checkpoint, 1 seed, BatchNorm frozen. Curvature: {CURVATURE_SAMPLES} training images; "
+        f"rise along\nrandom directions: {SAMPLES}. Cosine: mean over all pairs of the ε of 32 "
+        "batches at\nfrozen weights, batch statistics, or of the last 64 steps; 95 % intervals. "
+        "Path\nvariance: share in the first two principal components."
     )
     return table(["", *[run.method for run in runs]], rows) + "\n" + notes
 
