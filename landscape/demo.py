@@ -192,8 +192,8 @@ def _summary(runs: list[Run]) -> str:
     ]
     notes = (
         f"Last checkpoint, 1 seed, BatchNorm frozen. Curvature: {CURVATURE_SAMPLES} training "
-        f"images; rise along\nrandom directions: {SAMPLES}. Cosine: mean over all pairs of the ε of 32 "
-        "batches at\nfrozen weights, batch statistics, or of the last 64 steps; 95 % intervals. "
+        f"images; rise along\nrandom directions: {SAMPLES}. Cosine: mean over all pairs of the ε "
+        "of 32 batches at\nfrozen weights, batch statistics, or of the last 64 steps; 95 % intervals. "
         "Path\nvariance: share in the first two principal components."
     )
     return table(["", *[run.method for run in runs]], rows) + "\n" + notes

@@ -210,8 +210,15 @@ def _draw_cosine(axes: Axes, curve: Curve, color: int) -> None:
         axes.vlines(curve.x, curve.low, curve.high, color=shade, lw=0.8, zorder=2.5)
     else:
         _band(axes, curve, color)
+    whole = {"clip_on": False}  # the last marker stands on the frame
     axes.plot(
-        curve.x, curve.middle, markevery=marked, zorder=3, **run_style(color), **run_marker(color)
+        curve.x,
+        curve.middle,
+        markevery=marked,
+        zorder=3,
+        **run_style(color),
+        **run_marker(color),
+        **whole,
     )
 
 
