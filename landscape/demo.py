@@ -5,6 +5,7 @@ results. What is there from an earlier, perhaps interrupted, demo is found and k
 """
 
 import shutil
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -192,11 +193,11 @@ def _summary(runs: list[Run]) -> str:
     ]
     notes = (
         f"Last checkpoint, 1 seed, BatchNorm frozen. Curvature: {CURVATURE_SAMPLES} training "
-        f"images; rise along\nrandom directions: {SAMPLES}. Cosine: mean over all pairs of the ε "
-        "of 32 batches at\nfrozen weights, batch statistics, or of the last 64 steps; 95 % intervals. "
-        "Path\nvariance: share in the first two principal components."
+        f"images; rise along random directions: {SAMPLES}. Cosine: mean over all pairs of the ε "
+        "of 32 batches at frozen weights, batch statistics, or of the last 64 steps; 95 % "
+        "intervals. Path variance: share in the first two principal components."
     )
-    return table(["", *[run.method for run in runs]], rows) + "\n" + notes
+    return table(["", *[run.method for run in runs]], rows) + "\n" + textwrap.fill(notes, 80)
 
 
 def _row(label: str, runs: list[Run], value: Callable[[Run], str]) -> list[str]:
@@ -225,12 +226,16 @@ def _cosine(run: Run, protocol: str, perturbation: str | None) -> str:
     if result is None:
         return "–"
     low, high = result.interval_low, result.interval_high
-    return f"{result.mean_cosine:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{_cents(result.mean_cosine)} [{_cents(low)}, {_cents(high)}]"
 
 
 def _null(run: Run, protocol: str, perturbation: str) -> str:
     result = _consistency(run, protocol, perturbation)
-    return f"[{result.null_low:.2f}, {result.null_high:.2f}]"
+    return f"[{_cents(result.null_low)}, {_cents(result.null_high)}]"
+
+
+def _cents(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}"  # no "-0.00"
 
 
 def _consistency(run: Run, protocol: str, perturbation: str | None) -> Any:
