@@ -96,7 +96,7 @@ def _picker(runs: list[AnyRun], chosen: AnyRun, state: ViewState) -> Component:
 
 def _foot(store: Store) -> html.Div:
     return html.Div(
-        ["Read-only view of the folder", html.Br(), html.Span(str(store.root), dir="ltr")],
+        ["Read-only view of", html.Br(), html.Span(store.root.resolve().name, dir="ltr")],
         className="nav-foot",
         title=str(store.root),
     )

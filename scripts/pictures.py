@@ -53,11 +53,7 @@ def main() -> int:
 def addresses(demo: Path) -> dict[str, str]:
     """The pages photographed, by the picture's name."""
     runs = {run.method: run.id for run in find_runs(demo)}
-    return {
-        "compare": f"/compare?select={','.join(runs.values())}&plane=trajectory",
-        "surface": f"/run/{runs['SAM+AACE']}/surface",
-        "consistency": f"/run/{runs['SAM+AACE']}/consistency",
-    }
+    return {"compare": f"/compare?select={','.join(runs.values())}&plane=trajectory"}
 
 
 if __name__ == "__main__":

@@ -278,7 +278,9 @@ class _Page:
             row("cosine c̄", lambda s: number(s.cosine, 2)),
             row(
                 "its null",
-                lambda s: f"±{number(max(map(abs, s.null)), 2)}" if s.null[0] == s.null[0] else "–",
+                lambda s: (
+                    " to ".join(number(end, 2) for end in s.null) if s.null[0] == s.null[0] else "–"
+                ),
             ),
         ]
         heads = ["", *[html.Span([panes.swatch(run.color), run.name]) for run in self.runs]]

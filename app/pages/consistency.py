@@ -106,7 +106,7 @@ class _Page:
 
     def _spread(self) -> str:
         online = self.state.protocol == "online"
-        return "each step" if online else "median, lowest to highest batch"
+        return "each step" if online else "median, range of batches"
 
     def _series(self) -> list[tuple[str, int, list[Consistency]]]:
         if not self.stored:
@@ -244,21 +244,22 @@ def largest_cosine(result: Consistency) -> float:
 
 
 def numbers_table(results: dict[str, Consistency]) -> Component:
-    """Metric by perturbation, each with its null."""
+    """Metric by perturbation, with the nulls as rows of their own."""
 
-    def row(name: str, pick: Any, null: str) -> tuple:
-        return (name, *(pick(result) for result in results.values()), null)
+    def row(name: str, pick: Any) -> tuple:
+        return (name, *(pick(result) for result in results.values()))
 
-    widest = max(max(abs(r.null_low), abs(r.null_high)) for r in results.values())
-    vectors = max(len(r.norms) for r in results.values())
-    heads = ["", *[label.split()[0] for label in results], "null"]
+    heads = ["", *[label.split()[0] for label in results]]
     rows = [
-        row("mean cos c̄", lambda r: number(r.mean_cosine, 2), f"±{number(widest, 2)}"),
-        row("interval, low", lambda r: number(r.interval_low, 2), "–"),
-        row("interval, high", lambda r: number(r.interval_high, 2), "–"),
-        row("resultant R", lambda r: number(r.resultant_length, 2), number(vectors**-0.5, 2)),
-        row("median ‖ε‖", lambda r: number(float(np.nanmedian(r.norms)), 2), "–"),
-        row("median rise", lambda r: number(_median(r.loss_rise), 2), "0"),
+        row("mean cos c̄", lambda r: number(r.mean_cosine, 2)),
+        row("  95 %, low", lambda r: number(r.interval_low, 2)),
+        row("  95 %, high", lambda r: number(r.interval_high, 2)),
+        row("null of c̄, low", lambda r: number(r.null_low, 2)),
+        row("null of c̄, high", lambda r: number(r.null_high, 2)),
+        row("resultant R", lambda r: number(r.resultant_length, 2)),
+        row("  at random, 1/√n", lambda r: number(len(r.norms) ** -0.5, 2)),
+        row("median ‖ε‖", lambda r: number(float(np.nanmedian(r.norms)), 2)),
+        row("median rise", lambda r: number(_median(r.loss_rise), 2)),
     ]
     return panes.table(heads, rows, label="consistency beside its null")
 

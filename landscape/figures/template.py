@@ -24,7 +24,7 @@ MARGINS = {
 """Margins in px by kind of pane; "labeled" has room for names at the ends of lines."""
 
 _LONGEST_NAME = 15
-_PLOT_HEIGHT = 260.0
+_PLOT_HEIGHT = 140.0  # of the smallest pane with names at line ends, in pixels
 _END_LABEL = 15.0 / _PLOT_HEIGHT
 
 
