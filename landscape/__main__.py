@@ -67,10 +67,11 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted; what was finished is kept", file=sys.stderr)
         return 130
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
         if os.environ.get("LANDSCAPE_TRACEBACK"):
             raise
-        return fail(str(error))
+        where = " (LANDSCAPE_TRACEBACK=1 shows where)" if isinstance(error, TypeError) else ""
+        return fail(f"{error}{where}")
 
 
 def fail(message: str) -> int:

@@ -113,15 +113,17 @@ class Parser:
         if unknown := re.match(r"Option '(\S+)' is not accepted", message):
             names = [flag.lstrip("-") for flag in known]
             return f"the config file has no option {unknown[1]!r}{near(unknown[1], names)}; {more}"
-        wrong = re.match(r'Parser key "(\w+)":\s*(.*?)Got value: (.*)', message, re.DOTALL)
+        wrong = re.match(
+            r'Parser key "(\w+)":\s*(.*?)(?:Got|Given) value: (.*)', message, re.DOTALL
+        )
         if wrong:
             name, value = wrong[1], wrong[3].strip()
             allowed = typing.get_args(self._types.get(name))
             if typing.get_origin(self._types.get(name)) is typing.Literal:
                 hint = near(value, allowed)
                 return f"--{name} must be one of {', '.join(allowed)}, got {value!r}{hint}"
-            kind = getattr(self._types.get(name), "__name__", str(self._types.get(name)))
-            return f"--{name.replace('_', '-')} must be {kind}, got {value!r}; {more}"
+            expected = _plainly(self._types.get(name))
+            return f"--{name.replace('_', '-')} must be {expected}, got {value!r}; {more}"
         return f"{message}; {more}"
 
 
@@ -143,3 +145,12 @@ def _without(argv: list[str], flag: str, value: str) -> list[str]:
 
 def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def _plainly(kind: Any) -> str:
+    """A type in words: "a whole number", "a number", "numbers in brackets"."""
+    kinds = [part for part in typing.get_args(kind) or (kind,) if part is not type(None)]
+    if typing.get_origin(kind) is tuple:
+        return "a list in brackets, as [0.3,0.6]"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    return " or ".join(words.get(part, str(part)) for part in kinds)

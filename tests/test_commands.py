@@ -54,7 +54,7 @@ def test_unknown_words_are_refused_with_the_nearest_known(landscape, run):
     assert refused(landscape("surfce"), "did you mean 'surface'")
     assert refused(landscape("surface", run.path, "--poinst", 5), "did you mean '--points'")
     assert refused(landscape("surface", run.path, "--plane", "hesian"), "did you mean 'hessian'")
-    assert refused(landscape("surface", run.path, "--points", "many"), "int", "'many'")
+    assert refused(landscape("surface", run.path, "--points", "many"), "whole number", "'many'")
     assert refused(
         landscape("train", "--preset", "fashion-ace", "--out", "x"), "did you mean 'fashion-aace'"
     )
@@ -66,6 +66,17 @@ def test_bad_numbers_are_refused(landscape, run):
     assert refused(landscape("profile", run.path, "--repeats", 0), "repeats", "0")
     assert refused(landscape("surface", run.path, "--checkpoint", 7), "0, 15, 30, 45, 60", "7")
     assert not list(run.path.glob("results/*"))
+
+
+def test_values_of_the_wrong_kind_are_told_in_words(landscape, run):
+    assert refused(landscape("surface", run.path, "--extent", "wide"), "--extent must be a number")
+    drops = landscape("train", "--preset", "digits-sgd", "--out", "x", "--lr-drops", "0.3,0.6")
+    assert refused(drops, "--lr-drops must be a list in brackets")
+
+
+def test_what_is_no_problem_is_refused(landscape, tmp_path):
+    (tmp_path / "bad.py").write_text("def make():\n    return 3\n")
+    assert refused(landscape("surface", "--problem", "bad.py:make"), "must return a", "int")
 
 
 def test_missing_and_damaged_runs_are_refused(landscape, run, tmp_path):

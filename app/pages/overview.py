@@ -32,7 +32,7 @@ def view(state: ViewState, store: Store, theme: str) -> View:
             "loss",
             "Loss",
             "",
-            keys=[key("train, each batch", color), key("test", color, "dotted")],
+            keys=[key("train", color), key("test", color, "dotted")],
         ),
         draw.pane(
             "accuracy", "Accuracy", "", keys=[key("train", color), key("test", color, "dotted")]
