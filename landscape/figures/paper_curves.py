@@ -210,7 +210,6 @@ def _draw_cosine(axes: Axes, curve: Curve, color: int) -> None:
         axes.vlines(curve.x, curve.low, curve.high, color=shade, lw=0.8, zorder=2.5)
     else:
         _band(axes, curve, color)
-    whole = {"clip_on": False}  # the last marker stands on the frame
     axes.plot(
         curve.x,
         curve.middle,
@@ -218,7 +217,7 @@ def _draw_cosine(axes: Axes, curve: Curve, color: int) -> None:
         zorder=3,
         **run_style(color),
         **run_marker(color),
-        **whole,
+        clip_on=False,  # the last marker stands on the frame
     )
 
 

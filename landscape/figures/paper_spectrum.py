@@ -231,8 +231,8 @@ def _draw_history(
     run = palette.run_color(color)
     for k in range(rows.shape[1] - 1, 0, -1):
         axes.plot(steps, rows[:, k], color=run.light, alpha=0.4, lw=0.6, ls="solid", zorder=2)
-    whole = {"clip_on": False}  # the last marker stands on the frame
-    axes.plot(steps, rows[:, 0], zorder=3, **run_style(color), **run_marker(color), **whole)
+    # clip_on=False: the last marker stands on the frame
+    axes.plot(steps, rows[:, 0], zorder=3, **run_style(color), **run_marker(color), clip_on=False)
     converged = np.array([s.converged for _, s in sorted(pairs, key=lambda pair: pair[0])])
     hollow = {**run_marker(color), "markerfacecolor": "white", "ls": "none", "zorder": 3.1}
-    axes.plot(steps[~converged], rows[~converged, 0], **hollow, **whole)
+    axes.plot(steps[~converged], rows[~converged, 0], **hollow, clip_on=False)
