@@ -15,8 +15,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from landscape.results import Result, Spectrum, load_result, read_header
-from landscape.runs import COLUMNS, EVALUATIONS, Run, RunFileError, StoredResult
+from landscape.results import Result, Spectrum, load_result
+from landscape.runs import (
+    COLUMNS,
+    EVALUATIONS,
+    Run,
+    RunFileError,
+    StoredResult,
+    read_stored,
+)
 from landscape.storage import short_hash
 
 T = TypeVar("T")
@@ -184,17 +191,23 @@ class Store:
 
     def results(self, run: AnyRun, kind: str | None = None) -> list[StoredResult]:
         """The readable results of a run, oldest first."""
-        found = [stored for stored in map(self._stored, self._files(run)) if stored]
+        own = (None, run.id) if isinstance(run, Run) else None
+        found = [
+            stored
+            for stored in map(self._stored, self._files(run))
+            if stored and (own is None or stored.facts.get("run") in own)
+        ]
         wanted = (stored for stored in found if kind in (None, stored.kind))
         return sorted(wanted, key=lambda stored: stored.created)
 
     def damaged(self, run: AnyRun) -> list[str]:
-        """The result files of a run that can't be read, and why."""
+        """The result files of a run that are not shown, and why: damaged, or another run's."""
         told = []
+        shown = {stored.path for stored in self.results(run)}
         for path in self._files(run):
-            if self._stored(path) is None:
+            if path not in shown:
                 try:
-                    read_header(path)
+                    read_stored(path, run.id)
                 except (RunFileError, OSError) as error:
                     told.append(self.told(error))
         return told
@@ -292,18 +305,10 @@ def checkpoint_of(stored: StoredResult | Result) -> int:
 
 def _read(path: Path) -> StoredResult | None:
     try:
-        header = read_header(path)
+        stored = read_stored(path)
     except (RunFileError, OSError):
         return None
-    key = path.stem.rpartition("-")[2]
-    return StoredResult(
-        path=path,
-        kind=header["kind"],
-        key=key if key.isalnum() else short_hash(path.name),
-        options=header["options"],
-        facts=header["facts"],
-        created=str(header["provenance"].get("created", "")),
-    )
+    return stored if stored.key.isalnum() else replace(stored, key=short_hash(path.name))
 
 
 def _load(path: Path) -> Result:

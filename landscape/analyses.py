@@ -32,7 +32,7 @@ from landscape.planes import Plane, hessian_plane, random_plane, trajectory_plan
 from landscape.problems import Problem
 from landscape.provenance import describe_environment
 from landscape.results import Result, Spectrum, load_result, result_key, save_result
-from landscape.runs import Run, RunFileError
+from landscape.runs import Run, RunFileError, read_stored
 from landscape.spectra import estimate_density, find_eigenpairs
 from landscape.surfaces import measure_profile, measure_surface
 from landscape.trajectories import measure_trajectory, path_on_plane
@@ -170,6 +170,7 @@ def _answer(
     key = result_key(kind, question, run=run, checkpoint=subject.checkpoint, data_digest=digest)
     path = subject.folder / f"{kind}-{key}.h5"
     if path.exists() and not again:
+        read_stored(path, subject.run.id if subject.run else None)
         return Stored(path=path, result=load_result(path), found=True)
     start = time.monotonic()
     result = measure()

@@ -58,6 +58,34 @@ class StoredResult:
         return load_result(self.path)
 
 
+def read_stored(path: str | Path, run: str | None = None) -> StoredResult:
+    """Read what a result file says of itself.
+
+    Args:
+        path: The file.
+        run: Id of the run it must belong to; results of one's own model belong to none.
+
+    Raises:
+        RunFileError: If the file is damaged, or belongs to another run.
+    """
+    path = Path(path)
+    header = read_header(path)
+    owner = header["facts"].get("run")
+    if run is not None and owner not in (None, run):
+        raise RunFileError(
+            f"{path}: expected a result of run {run}, got one of run {owner}; move it there, or "
+            "measure this run"
+        )
+    return StoredResult(
+        path=path,
+        kind=header["kind"],
+        key=path.stem.rpartition("-")[2],
+        options=header["options"],
+        facts=header["facts"],
+        created=str(header["provenance"].get("created", "")),
+    )
+
+
 class Run:
     """Reads a run folder; never writes to the record.
 
@@ -213,18 +241,18 @@ class Run:
         found = []
         for path in self.result_paths(kind):
             with contextlib.suppress(RunFileError):
-                header = read_header(path)
-                found.append(
-                    StoredResult(
-                        path=path,
-                        kind=header["kind"],
-                        key=path.stem.rpartition("-")[2],
-                        options=header["options"],
-                        facts=header["facts"],
-                        created=str(header["provenance"].get("created", "")),
-                    )
-                )
+                found.append(read_stored(path, self.id))
         return sorted(found, key=lambda stored: stored.created)
+
+    def refused(self, kind: str | None = None) -> list[str]:
+        """Why result files of the run are left out of `results`: damaged, or another run's."""
+        told = []
+        for path in self.result_paths(kind):
+            try:
+                read_stored(path, self.id)
+            except RunFileError as error:
+                told.append(str(error))
+        return told
 
     def result_paths(self, kind: str | None = None) -> list[Path]:
         """Every result file of the run, by name."""

@@ -11,10 +11,16 @@ from landscape.__main__ import main
 from landscape.runs import Run
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_logreport(report):
     """With CI set, a test that did not run is a failure, unless it needs a GPU."""
-    if report.skipped and os.environ.get("CI") and "gpu" not in report.keywords:
+    if (
+        (report.skipped or hasattr(report, "wasxfail"))
+        and os.environ.get("CI")
+        and "gpu" not in report.keywords
+    ):
         report.outcome = "failed"
+        vars(report).pop("wasxfail", None)
         report.longrepr = f"skipped or xfailed in CI: {report.longrepr}"
 
 

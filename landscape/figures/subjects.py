@@ -139,9 +139,10 @@ def _stored(run: Run, question: Question) -> list[StoredResult]:
         at = "" if step is None else f" at step {step}"
         facts = ", ".join(f"{key} {value}" for key, value in question.wanted.items())
         command = "spectrum" if name == "density" else name
+        left_out = "".join(f" ({reason})" for reason in run.refused(name))
         raise ValueError(
             f"{run.path} must have a stored {name}{at}{' with ' + facts if facts else ''}, got "
-            f"none; measure it with `landscape {command} {run.path}`"
+            f"none{left_out}; measure it with `landscape {command} {run.path}`"
         )
     return found
 
