@@ -4,20 +4,16 @@ The same question is answered once: a result is named by its kind, all options t
 answer, the run, the checkpoint and a digest of the data, and is found again under that name.
 """
 
-import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from landscape import perturbations
 from landscape.consistency import measure_consistency, online_consistency
-from landscape.modules import layout_of, load_theta
 from landscape.objectives import Objective
 from landscape.options import (
     OPTIONS,
@@ -29,11 +25,11 @@ from landscape.options import (
     asked,
 )
 from landscape.planes import Plane, hessian_plane, random_plane, trajectory_plane
-from landscape.problems import Problem
 from landscape.provenance import describe_environment
 from landscape.results import Result, Spectrum, load_result, result_key, save_result
-from landscape.runs import Run, RunFileError, read_stored
+from landscape.runs import Run, read_stored
 from landscape.spectra import estimate_density, find_eigenpairs
+from landscape.subjects import Subject
 from landscape.surfaces import measure_profile, measure_surface
 from landscape.trajectories import measure_trajectory, path_on_plane
 from landscape.writers import utc_now
@@ -51,112 +47,6 @@ class Stored:
     """Whether it had been measured before."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """What is analysed: a problem at one checkpoint of a run, or with weights of one's own."""
-
-    problem: Problem
-    folder: Path
-    """Where results are kept."""
-    run: Run | None = None
-    checkpoint: int = 0
-
-    def objective(self, *, samples: int, seed: int, bn: str, batch_size: int = 256) -> Objective:
-        """The loss of the training data at this checkpoint, on a seeded subset."""
-        data = select_samples(self.problem.train, samples=samples, seed=seed)
-        options = {"bn": bn, "batch_size": batch_size}
-        return Objective(self.problem.model, self.problem.loss_fn, data, **options)
-
-    def facts(self, kind: str) -> dict[str, Any]:
-        """Who was measured: run, method, checkpoint, data."""
-        facts: dict[str, Any] = {"analysis": kind, "data": "training set, no augmentation"}
-        if self.run is not None:
-            data = self.run.summary.get("data", self.run.problem["name"])
-            facts.update(
-                run=self.run.id,
-                run_name=self.run.name,
-                method=self.run.method,
-                checkpoint=self.checkpoint,
-                data=f"{data} training set, no augmentation",
-                training_seed=self.run.config.get("seed"),
-            )
-            if "model" in self.run.config:
-                facts["model"] = self.run.config["model"]
-        return facts
-
-
-def subjects_of_run(run: Run, problem: Problem, checkpoint: str = "last") -> Iterator[Subject]:
-    """The run's subjects at "first", "last", a step, several as "30,60", or "all".
-
-    Raises:
-        RunFileError: If the run is still being written, keeps no such checkpoint, or was not
-            made by this problem.
-    """
-    if run.status == "running":
-        raise RunFileError(
-            f"{run.path} is still being written ({len(run.steps['step'])} of "
-            f"{run.total_steps or '?'} steps); measure it when its training has ended"
-        )
-    wanted = run.checkpoints if checkpoint == "all" else str(checkpoint).split(",")
-    for step in [run.resolve(item) for item in wanted]:
-        yield Subject(
-            problem=replace(problem, model=_at_checkpoint(run, problem, step)),
-            folder=run.path / "results",
-            run=run,
-            checkpoint=step,
-        )
-
-
-def _at_checkpoint(run: Run, problem: Problem, step: int) -> torch.nn.Module:
-    layout = layout_of(problem.model)
-    if layout != run.layout:
-        raise RunFileError(
-            f"{run.path} holds {run.layout.size} parameters in {len(run.layout)} tensors, the "
-            f"problem's model {layout.size} in {len(layout)}, or under other names; name the "
-            "problem that the run was trained on"
-        )
-    checkpoint = run.checkpoint(step)
-    return load_theta(problem.model, checkpoint.theta, checkpoint.buffers)
-
-
-def select_samples(data: Any, *, samples: int, seed: int) -> Any:
-    """A class-balanced subset of (inputs, targets), drawn without replacement.
-
-    Args:
-        data: `(inputs [n, ...], targets [n])`; anything else is returned as it is, whole.
-        samples: Size of the subset; 0, or more than there are, takes all.
-        seed: Seed of the draw.
-
-    Returns:
-        The subset, shuffled, so that classes are mixed.
-    """
-    if not (isinstance(data, tuple | list) and len(data) == 2 and isinstance(data[0], Tensor)):
-        return data
-    inputs, targets = data
-    if not 0 < samples < len(inputs):
-        return data
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(inputs), generator=generator)
-    if targets.ndim == 1 and not targets.is_floating_point():
-        rank = torch.empty(len(inputs), dtype=torch.long)
-        shuffled = targets.cpu()[order]
-        for label in shuffled.unique():
-            members = (shuffled == label).nonzero().squeeze(1)
-            rank[members] = torch.arange(len(members))
-        order = order[rank.argsort(stable=True)]
-    chosen = order[:samples]
-    chosen = chosen[torch.randperm(samples, generator=generator)]
-    return inputs[chosen.to(inputs.device)], targets[chosen.to(targets.device)]
-
-
-def _weights_digest(model: torch.nn.Module) -> str:
-    total = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        total.update(name.encode())
-        total.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
-    return total.hexdigest()
-
-
 def _answer(
     subject: Subject,
     kind: str,
@@ -165,9 +55,14 @@ def _answer(
     measure: Callable[[], Result],
     again: bool,
 ) -> Stored:
-    run = subject.run.id if subject.run else _weights_digest(subject.problem.model)
     digest = objective.facts["data_digest"] if objective else "recorded"
-    key = result_key(kind, question, run=run, checkpoint=subject.checkpoint, data_digest=digest)
+    key = result_key(
+        kind,
+        question,
+        run=subject.identity,
+        checkpoint=subject.checkpoint,
+        data_digest=digest,
+    )
     path = subject.folder / f"{kind}-{key}.h5"
     if path.exists() and not again:
         read_stored(path, subject.run.id if subject.run else None)

@@ -65,8 +65,8 @@ def _subjects(args: Any, checkpoint: str, companion: Companion) -> Iterable[Any]
             "expected a run folder, or --problem module:function --state weights.safetensors"
         )
     runs = [Run(folder) for folder in args.run]  # a wrong path is told before torch is loaded
-    from landscape.analyses import Subject, subjects_of_run
     from landscape.problems import load_problem, load_state
+    from landscape.subjects import Subject, subjects_of_run
 
     if not runs:
         problem = load_problem(args.problem, {}, {})

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from landscape.analyses import ANALYSES, subjects_of_run
+from landscape.analyses import ANALYSES
 from landscape.exports import draw_and_save
 from landscape.options import (
     ConsistencyOptions,
@@ -25,6 +25,7 @@ from landscape.options import (
 )
 from landscape.problems import Problem, load_problem
 from landscape.runs import Run, RunFileError
+from landscape.subjects import subjects_of_run
 from landscape.terminal import ProgressBar, duration, number, table
 
 METHODS = ("sgd", "sam", "aace")

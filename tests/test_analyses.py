@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from landscape.analyses import ANALYSES, select_samples, subjects_of_run
+from landscape.analyses import ANALYSES
 from landscape.objectives import Objective
 from landscape.options import (
     OPTIONS,
@@ -15,6 +15,7 @@ from landscape.options import (
     SurfaceOptions,
 )
 from landscape.runs import Run, RunFileError
+from landscape.subjects import select_samples, subjects_of_run
 from training.problems import PROBLEMS
 
 QUICK = {
