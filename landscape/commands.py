@@ -170,15 +170,20 @@ def _train(parser: Parser, argv: list[str], companion: Companion) -> int:
 
 
 def _figure(parser: Parser, argv: list[str], companion: Companion) -> int:
-    parser.add_argument("what", nargs="+", help="run folders or a result file, then the kind")
+    parser.add_argument("what", nargs="*", help="run folders or a result file, then the kind")
+    parser.add_argument("--from", help="draw again from a recipe, the .json beside a figure")
     parser.add_argument("--venue", default="icml", help="whose column width and type size")
     parser.add_argument("--format", default="pdf,png", help="pdf, svg, png, or several: pdf,png")
     parser.add_argument("--out", help="file name without its ending (default: KIND-RUN)")
     parser.add_argument("--checkpoint", help="of the measured result; the newest by default")
     parser.add_argument("--plane", help="of a surface: random, trajectory or hessian")
     args = parser.read(argv)
-    from landscape.exports import draw_and_save
+    from landscape.exports import draw_and_save, redraw
 
+    if args["from"]:
+        for path in redraw(args["from"], out=args.out, formats=args.format):
+            print(path)
+        return 0
     wanted = {"plane": args.plane} if args.plane else None
     options = {"out": args.out, "checkpoint": args.checkpoint, "wanted": wanted}
     for path in draw_and_save(args.what, venue=args.venue, formats=args.format, **options):

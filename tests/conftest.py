@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as the command line sets it, before torch
+
 from landscape.__main__ import main
 from landscape.runs import Run
 

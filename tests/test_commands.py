@@ -192,3 +192,16 @@ def test_own_model_and_weights_from_the_command_line(landscape, tmp_path):
     save_file({"weight": tensor([[1.0, 2.0]]), "bias": tensor([0.0])}, tmp_path / "b.safetensors")
     done = landscape("surface", "--problem", "mine.py:make", "--state", "b.safetensors")
     assert refused(done, "weight")
+
+
+def test_a_figure_is_drawn_again_from_its_recipe_to_the_same_bytes(landscape, run, tmp_path):
+    assert landscape("surface", run.path, "--points", 3, "--samples", 100).returncode == 0
+    done = landscape("figure", run.path, "surface", "--format", "pdf", "--out", "fig/a")
+    assert done.returncode == 0, done.stderr
+    again = landscape("figure", "--from", "fig/a.json", "--format", "pdf", "--out", "fig/b")
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "fig/a.pdf").read_bytes() == (tmp_path / "fig/b.pdf").read_bytes()
+    assert refused(landscape("figure", "--from", "fig/none.json"), "none.json")
+    assert refused(landscape("figure"), "run folders")
+    assert refused(landscape("figure", run.path, "surfac"), "did you mean 'surface'")
+    assert refused(landscape("figure", run.path, "density"), "landscape spectrum")
