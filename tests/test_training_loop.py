@@ -342,6 +342,15 @@ def test_a_killed_training_leaves_a_run_that_reads_as_died_with_whole_rows(kille
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(steps["displacement_norm"][:40])
 
 
+@pytest.fixture
+def heard():
+    """Ctrl-C is heard: a shell starts background jobs with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_training_ends_after_its_update_and_gives_the_signal_back(tmp_path, number):
     handler = signal.getsignal(number)
@@ -360,6 +369,7 @@ def test_a_stopped_training_ends_after_its_update_and_gives_the_signal_back(tmp_
     assert signal.getsignal(number) is handler
 
 
+@pytest.mark.usefixtures("heard")
 def test_a_signal_in_the_last_update_is_not_lost(tmp_path):
     def stop(done, total):
         if done == total:
