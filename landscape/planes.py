@@ -1,6 +1,5 @@
 """Planes in weight space: an origin and directions, and how they were chosen."""
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,6 +13,7 @@ from landscape.layouts import Entry
 from landscape.objectives import Objective
 from landscape.paths import RunPath, measure_path
 from landscape.runs import Run
+from landscape.terminal import near
 
 NORMALIZATIONS = ("filter", "layer", "model", "none")
 KINDS = ("weight", "bias", "norm", "embedding")
@@ -293,10 +293,9 @@ def _stack(values: list[Tensor], *shape: int) -> np.ndarray:
 
 def _check_random(normalization: str, ignore: Sequence[str], seed: int) -> None:
     if normalization not in NORMALIZATIONS:
-        near = difflib.get_close_matches(normalization, NORMALIZATIONS, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(
-            f"normalization must be one of {', '.join(NORMALIZATIONS)}, got {normalization!r}{hint}"
+            f"normalization must be one of {', '.join(NORMALIZATIONS)}, got {normalization!r}"
+            f"{near(normalization, NORMALIZATIONS)}"
         )
     if isinstance(ignore, str) or not set(ignore) <= set(KINDS):
         raise ValueError(f"ignore must be a tuple of some of {', '.join(KINDS)}, got {ignore!r}")

@@ -1,12 +1,11 @@
 """Problems: a model, its loss and its data under one name, and weights to put into the model."""
 
 import contextlib
-import difflib
 import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.storage import RunFileError
+from landscape.terminal import near
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def load_problem(
         make = getattr(module, function, None)
         if not callable(make):
             known = [name for name, value in vars(module).items() if inspect.isfunction(value)]
-            raise ValueError(f"{place} has no function {function!r}{_hint(function, known)}")
+            raise ValueError(f"{place} has no function {function!r}{near(function, known)}")
         return _build(make, spec, options)
 
 
@@ -80,7 +80,7 @@ def _look_up(spec: str, builtin: Mapping[str, Callable[..., Problem]]) -> Callab
         )
     remedy = "; name code of your own with --problem" if ":" in spec else ""
     raise ValueError(
-        f"problem must be one of {', '.join(builtin)}, got {spec!r}{_hint(spec, builtin)}{remedy}"
+        f"problem must be one of {', '.join(builtin)}, got {spec!r}{near(spec, builtin)}{remedy}"
     )
 
 
@@ -91,7 +91,7 @@ def _build(make: Callable[..., Any], spec: str, options: Mapping[str, Any]) -> P
     except TypeError as error:
         accepted = list(signature.parameters)
         unknown = [name for name in options if name not in accepted]
-        hint = _hint(unknown[0], accepted) if unknown else ""
+        hint = near(unknown[0], accepted) if unknown else ""
         raise ValueError(
             f"{spec} takes options ({', '.join(accepted)}), got {dict(options)}: {error}{hint}"
         ) from None
@@ -102,11 +102,6 @@ def _build(make: Callable[..., Any], spec: str, options: Mapping[str, Any]) -> P
             f"got {type(problem).__name__}"
         )
     return problem
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 @contextlib.contextmanager

@@ -255,7 +255,7 @@ def test_facts_of_a_random_plane_are_enough_to_draw_it_again():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"normalization": "filters", "seed": 0}, "got 'filters'; did you mean 'filter'"),
+        ({"normalization": "filters", "seed": 0}, "got 'filters' \\(did you mean 'filter'"),
         ({"ignore": "bias", "seed": 0}, "tuple of some of weight, bias, norm, embedding"),
         ({"ignore": ("biases",), "seed": 0}, "got .'biases'"),
         ({"seed": -1}, "whole number from 0 on, got -1"),

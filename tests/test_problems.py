@@ -71,12 +71,12 @@ def test_code_that_a_run_names_is_never_imported(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("spec", "options", "builtin", "message"),
     [
-        ("smal", {}, {"small": small}, "one of small, got 'smal'; did you mean 'small'"),
+        ("smal", {}, {"small": small}, "one of small, got 'smal' \\(did you mean 'small'"),
         ("small", {}, {}, "module:function or file.py:function, got 'small'"),
         ("small", {"widht": 3}, {"small": small}, "did you mean 'width'"),
         ("no_such_module:make", {}, {}, "no module 'no_such_module'"),
         ("no_such_file.py:make", {}, {}, "no file no_such_file.py"),
-        ("{}:make_problm", {}, {}, "no function 'make_problm'; did you mean 'make_problem'"),
+        ("{}:make_problm", {}, {}, "no function 'make_problm' \\(did you mean 'make_problem'"),
         ("{}:constant", {}, {}, "no function 'constant'"),
     ],
 )

@@ -16,7 +16,7 @@ from landscape.figures.facts import (
     step_text,
 )
 from landscape.figures.facts import facts_rows as facts_rows
-from landscape.figures.numbers import NONE, count, number, percent
+from landscape.figures.numbers import count, number, percent
 from landscape.results import (
     Consistency,
     Density,
@@ -154,8 +154,3 @@ def _how(result: Result) -> str:
     parts.append(f"seed {seed_text(facts)}" if seed_text(facts) else "")
     text = "; ".join(part for part in parts if part)
     return f"{text[0].upper()}{text[1:]}." if text else ""
-
-
-def label_of(result: Result) -> str:
-    """What a run is called in a key or above a panel: its method, else its name."""
-    return fact(result.facts, "method") or fact(result.facts, "run_name") or NONE
