@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from landscape.results import Result, Spectrum, load_result
+from landscape.result_files import load_result
+from landscape.results import Result, Spectrum
 from landscape.runs import (
     COLUMNS,
     EVALUATIONS,

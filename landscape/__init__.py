@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from landscape.planes import trajectory_plane as trajectory_plane
     from landscape.problems import Problem as Problem
     from landscape.recorders import Recorder as Recorder
+    from landscape.result_files import load_result as load_result
     from landscape.results import Consistency as Consistency
     from landscape.results import Density as Density
     from landscape.results import Profile as Profile
     from landscape.results import Spectrum as Spectrum
     from landscape.results import Surface as Surface
     from landscape.results import Trajectory as Trajectory
-    from landscape.results import load_result as load_result
     from landscape.runs import Run as Run
     from landscape.runs import RunFileError as RunFileError
     from landscape.spectra import estimate_density as estimate_density
@@ -67,7 +67,7 @@ _HOME = {
     "Density": "results",
     "Consistency": "results",
     "Trajectory": "results",
-    "load_result": "results",
+    "load_result": "result_files",
 }
 
 __all__ = ["__version__", "perturbations", *_HOME]  # noqa: PLE0604 - names from one table

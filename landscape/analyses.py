@@ -26,7 +26,8 @@ from landscape.options import (
 )
 from landscape.planes import Plane, hessian_plane, random_plane, trajectory_plane
 from landscape.provenance import describe_environment
-from landscape.results import Result, Spectrum, load_result, result_key, save_result
+from landscape.result_files import load_result, result_key, save_result
+from landscape.results import Result, Spectrum
 from landscape.runs import Run, read_stored
 from landscape.spectra import estimate_density, find_eigenpairs
 from landscape.subjects import Subject

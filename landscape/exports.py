@@ -24,7 +24,8 @@ from landscape.figures.subjects import (
     drawing_of_runs,
 )
 from landscape.figures.tables import Columns, csv_of, read_csv
-from landscape.results import Result, Spectrum, load_result, save_result
+from landscape.result_files import load_result, save_result
+from landscape.results import Result, Spectrum
 from landscape.runs import Run
 from landscape.storage import RunFileError, plain, write_json, write_whole
 

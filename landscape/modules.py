@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,18 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from landscape.layouts import Entry, Layout
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """Weights of a model under a name, e.g. a minimum that a plane goes through."""
+
+    name: str
+    theta: Tensor
+    """Parameters [param], in the order of `layout_of`."""
+    buffers: dict[str, Tensor] = field(default_factory=dict)
+    """All buffers by name; none where the model has none."""
+
 
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 

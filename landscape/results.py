@@ -5,26 +5,13 @@ alone, and a result's file holds all that its caption says.
 """
 
 import dataclasses
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import h5py
 import numpy as np
 
-from landscape.storage import (
-    RunFileError,
-    digest_of,
-    open_strict,
-    plain,
-    read_arrays,
-    require_array,
-    short_hash,
-    write_arrays,
-)
-
-SCHEMA_VERSION = "1.0"
+from landscape.storage import digest_of, plain
 
 
 def axes(names: str, dtype: type = float, *, empty: bool = False) -> Any:
@@ -94,8 +81,8 @@ class Result:
     @property
     def digest(self) -> str:
         """SHA-256 of arrays, scalars, facts and options; equal answers have equal digests."""
-        value = [self.kind, _scalars(self), self.facts, self.options]
-        return digest_of(value, _arrays(self))
+        value = [self.kind, scalars_of(self), self.facts, self.options]
+        return digest_of(value, arrays_of(self))
 
     def save(self, path: str | Path) -> Path:
         """Write the result to one immutable HDF5 file.
@@ -103,6 +90,8 @@ class Result:
         Raises:
             FileExistsError: If the file is there already.
         """
+        from landscape.result_files import save_result
+
         return save_result(self, path)
 
     def plot(self, **style: Any) -> Any:
@@ -133,6 +122,21 @@ class Profile(Result):
     evaluated: np.ndarray = axes("repeat a", bool)
     """Whether the point was evaluated."""
     axis_label: str = "α"
+    test_loss: np.ndarray = axes("repeat a", empty=True)
+    """The same on the test set, where it was measured."""
+    test_accuracy: np.ndarray = axes("repeat a", empty=True)
+    metrics: np.ndarray = axes("metric repeat a", empty=True)
+    """The problem's own metrics, as means over samples."""
+    metric_names: tuple[str, ...] = ()
+    """Their names; those of the test set begin with "test "."""
+    lambda_min: np.ndarray = axes("repeat a", empty=True)
+    lambda_max: np.ndarray = axes("repeat a", empty=True)
+    """Smallest and largest eigenvalue of the Hessian, where they were measured."""
+    lambda_residual: np.ndarray = axes("repeat a", empty=True)
+    """The larger residual of the two, in units of λ."""
+    mark_position: np.ndarray = axes("mark", empty=True)
+    """Points marked on the line, e.g. the minima it goes through."""
+    mark_labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -160,6 +164,97 @@ class Surface(Result):
     """Their Euclidean distance to the plane."""
     path_loss: np.ndarray = axes("c", empty=True)
     """Their measured loss, each with its own buffers."""
+    path_run: np.ndarray = axes("c", int, empty=True)
+    """Which of `path_labels` each checkpoint is of, on a plane of several runs."""
+    path_labels: tuple[str, ...] = ()
+    """Names of the runs whose paths are drawn, where there are several."""
+    test_loss: np.ndarray = axes("a b", empty=True)
+    """The same on the test set, where it was measured."""
+    test_accuracy: np.ndarray = axes("a b", empty=True)
+    metrics: np.ndarray = axes("metric a b", empty=True)
+    """The problem's own metrics, as means over samples."""
+    metric_names: tuple[str, ...] = ()
+    """Their names; those of the test set begin with "test "."""
+    lambda_min: np.ndarray = axes("a b", empty=True)
+    lambda_max: np.ndarray = axes("a b", empty=True)
+    """Smallest and largest eigenvalue of the Hessian, where they were measured."""
+    lambda_residual: np.ndarray = axes("a b", empty=True)
+    """The larger residual of the two, in units of λ."""
+    interpolated: np.ndarray = axes("a b", bool, empty=True)
+    """Whether the values of a point that was not evaluated are interpolated."""
+    mark_position: np.ndarray = axes("mark 2", empty=True)
+    """Points marked on the plane, e.g. the minima it goes through."""
+    mark_labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Barrier(Result):
+    """Loss on the straight lines between minima, and how far it rises there.
+
+    Source: Frankle et al. 2020, section 2; Entezari et al. 2022, definition 2.1.
+    """
+
+    kind: ClassVar[str] = "barrier"
+
+    t: np.ndarray = axes("t")
+    """Position on the line: 0 is the row's minimum, 1 the column's."""
+    loss: np.ndarray = axes("m m t")
+    """Mean task loss in nats on the line from minimum i to j; [j, i] is its mirror image."""
+    accuracy: np.ndarray = axes("m m t")
+    """Fraction of correct classes; NaN where there are no classes."""
+    evaluated: np.ndarray = axes("m m t", bool)
+    """Whether the point was evaluated."""
+    height: np.ndarray = axes("m m")
+    """max_t L(t) − (L(0) + L(1)) / 2, in nats: Frankle's instability of the loss."""
+    height_over_line: np.ndarray = axes("m m")
+    """max_t [L(t) − (1 − t) L(0) − t L(1)], in nats: Entezari's barrier."""
+    error_height: np.ndarray = axes("m m")
+    error_height_over_line: np.ndarray = axes("m m")
+    """The same of the error, 1 − accuracy."""
+    distance: np.ndarray = axes("m m")
+    """Euclidean distance between the minima."""
+    names: tuple[str, ...] = ()
+    """Names of the minima."""
+    test_loss: np.ndarray = axes("m m t", empty=True)
+    test_accuracy: np.ndarray = axes("m m t", empty=True)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Curve(Result):
+    """A trained path of low loss between two minima, beside the straight line.
+
+    Source: Garipov et al. 2018, section 3.
+    """
+
+    kind: ClassVar[str] = "curve"
+
+    t: np.ndarray = axes("t")
+    """Position on curve and line; 0 and 1 are the minima."""
+    loss: np.ndarray = axes("t")
+    accuracy: np.ndarray = axes("t")
+    """On the curve: mean task loss in nats, fraction of correct classes."""
+    line_loss: np.ndarray = axes("t")
+    line_accuracy: np.ndarray = axes("t")
+    """On the straight line."""
+    position: np.ndarray = axes("t 2")
+    """The curve on the plane of both minima and the middle bend, in weight-space distance."""
+    bend_position: np.ndarray = axes("bend 2")
+    off_plane: np.ndarray = axes("t")
+    """Distance of the curve to that plane; 0 for one bend."""
+    training_loss: np.ndarray = axes("update")
+    """Loss at the point drawn in each update of the curve's training."""
+    shape: str = "bezier"
+    """"bezier" (quadratic) or "polygon"."""
+    names: tuple[str, ...] = ()
+    """Names of the two minima."""
+    test_loss: np.ndarray = axes("t", empty=True)
+    test_accuracy: np.ndarray = axes("t", empty=True)
+    line_test_loss: np.ndarray = axes("t", empty=True)
+    line_test_accuracy: np.ndarray = axes("t", empty=True)
+    bends: np.ndarray | None = field(
+        default=None, metadata={"axes": ("bend", "param"), "dtype": np.float32, "empty": True}
+    )
+    """The trained bends in the layout of theta, or None where they were not kept."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -266,111 +361,27 @@ class Trajectory(Result):
 
 
 KINDS: dict[str, type[Result]] = {
-    cls.kind: cls for cls in (Profile, Surface, Spectrum, Density, Consistency, Trajectory)
+    cls.kind: cls
+    for cls in (Profile, Surface, Barrier, Curve, Spectrum, Density, Consistency, Trajectory)
 }
 
 
-def _arrays(result: Result) -> dict[str, np.ndarray]:
-    names = [item.name for item in dataclasses.fields(result) if "axes" in item.metadata]
-    return {name: getattr(result, name) for name in names if getattr(result, name) is not None}
+def arrays_of(result: Result) -> dict[str, np.ndarray]:
+    """The arrays of a result by name; optional ones that it lacks are left out."""
+    found = {}
+    for item in dataclasses.fields(result):
+        array = getattr(result, item.name) if "axes" in item.metadata else None
+        if array is not None and (array.size or not item.metadata["empty"]):
+            found[item.name] = array
+    return found
 
 
-def _scalars(result: Result) -> dict[str, Any]:
+def scalars_of(result: Result) -> dict[str, Any]:
+    """What a result holds beside arrays and notes; empty lists of names are left out."""
     common = {"facts", "options", "provenance"}
-    return {
+    values = {
         item.name: plain(getattr(result, item.name))
         for item in dataclasses.fields(result)
         if "axes" not in item.metadata and item.name not in common
     }
-
-
-def result_key(
-    kind: str, options: dict[str, Any], *, run: str, checkpoint: int, data_digest: str
-) -> str:
-    """The twelve characters that name a result: the same question has the same key."""
-    return short_hash([kind, options, run, checkpoint, data_digest])
-
-
-def save_result(result: Result, path: str | Path, *, replace: bool = False) -> Path:
-    """Write a result to one HDF5 file, whole or not at all.
-
-    Raises:
-        FileExistsError: If the file is there already and `replace` was not asked for.
-    """
-    path = Path(path)
-    if path.exists() and not replace:
-        raise FileExistsError(f"{path} exists and results are never overwritten; choose another")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    header = {
-        "kind": result.kind,
-        "schema_version": SCHEMA_VERSION,
-        "scalars": _scalars(result),
-        "facts": result.facts,
-        "options": result.options,
-        "provenance": result.provenance,
-        "digest": result.digest,
-    }
-    write_arrays(path, header, _arrays(result))
-    return path
-
-
-def read_header(path: str | Path) -> dict[str, Any]:
-    """Read what a result file says of itself, without its arrays.
-
-    Raises:
-        RunFileError: If the file is not a result, or of a schema this version can't read.
-    """
-    with open_strict(path) as file:
-        return _header(Path(path), file)
-
-
-def _header(path: Path, file: h5py.File) -> dict[str, Any]:
-    if "header" not in file:
-        raise RunFileError(f"{path}: not a result file: it has no header")
-    text = require_array(file, "header", np.uint8, None)[()]
-    try:
-        header = json.loads(bytes(text).decode())
-        schema, kind = str(header["schema_version"]), str(header["kind"])
-        for name in ("scalars", "facts", "options", "provenance"):
-            if not isinstance(header[name], dict):
-                raise TypeError(f"{name} is {header[name]!r}")
-        str(header["digest"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunFileError(f"{path}: the header is damaged ({error!r})") from None
-    if schema.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
-        raise RunFileError(
-            f"{path}: schema {schema}, expected {SCHEMA_VERSION}; "
-            "read it with the version of the toolkit that wrote it"
-        )
-    if kind not in KINDS:
-        raise RunFileError(f"{path}: unknown kind {kind!r}, expected one of {[*KINDS]}")
-    return header
-
-
-def load_result(path: str | Path) -> Result:
-    """Read a result file.
-
-    What a later minor version added is checked with the rest, then left out.
-
-    Raises:
-        RunFileError: If the file is missing, damaged, or not a result.
-    """
-    path = Path(path)
-    with open_strict(path) as file:
-        header = _header(path, file)
-        arrays = read_arrays(file)
-    del arrays["header"]
-    common = {name: header[name] for name in ("facts", "options", "provenance")}
-    value = [header[name] for name in ("kind", "scalars", "facts", "options")]
-    if digest_of(value, arrays) != header["digest"]:
-        raise RunFileError(f"{path}: arrays and header don't belong together (digest differs)")
-    cls = KINDS[header["kind"]]
-    known = {item.name for item in dataclasses.fields(cls)} - set(common)
-    values = {name: value for name, value in (header["scalars"] | arrays).items() if name in known}
-    for name, value in values.items():
-        if isinstance(value, list):
-            values[name] = tuple(value)
-    try:
-        return cls(**values, **common)
-    except (TypeError, ValueError) as error:
-        raise RunFileError(f"{path}: not a whole {header['kind']} ({error})") from None
+    return {name: value for name, value in values.items() if value != []}

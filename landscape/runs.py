@@ -12,7 +12,8 @@ import numpy as np
 
 from landscape import segments
 from landscape.layouts import Layout
-from landscape.results import SCHEMA_VERSION, Result, load_result, read_header
+from landscape.result_files import SCHEMA_VERSION, load_result, read_header
+from landscape.results import Result
 from landscape.segments import COLUMNS, EVALUATIONS
 from landscape.storage import RunFileError, open_strict, read_arrays, require_array
 

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from landscape.layouts import Layout
-from landscape.results import SCHEMA_VERSION
+from landscape.result_files import SCHEMA_VERSION
 from landscape.runs import COLUMNS, EVALUATIONS, find_runs
 from landscape.storage import plain, require_space, short_hash, write_json, write_whole
 

@@ -9,16 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from landscape.layouts import Entry, Layout
-from landscape.results import (
-    Consistency,
-    Density,
-    Profile,
-    Result,
-    Spectrum,
-    Surface,
-    Trajectory,
-    result_key,
-)
+from landscape.result_files import result_key
+from landscape.results import Consistency, Density, Profile, Result, Spectrum, Surface, Trajectory
 from landscape.writers import RunWriter
 
 STEPS, EVERY = 240, 30

@@ -21,7 +21,8 @@ from app.pages import compare, runs, surface
 from app.store import MissingError, Store
 from app.view_state import RUN_PAGES, ViewState, decode, encode
 from landscape.exports import redraw
-from landscape.results import KINDS, load_result
+from landscape.result_files import load_result
+from landscape.results import KINDS
 
 THEME = "light"
 

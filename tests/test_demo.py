@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from browser import Watch, blank_panels, launch_arguments, served
 
-from landscape.results import KINDS, load_result
+from landscape.result_files import load_result
+from landscape.results import KINDS
 from landscape.runs import Run, find_runs
 
 METHODS = ("SGD", "SAM", "SAM+AACE")

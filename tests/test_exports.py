@@ -27,7 +27,8 @@ from landscape.exports import (
 from landscape.figures import paper
 from landscape.figures.subjects import DRAWN, SINGLE, Drawing, drawing_of_runs
 from landscape.figures.tables import TABLES, columns_of
-from landscape.results import Spectrum, load_result
+from landscape.result_files import load_result
+from landscape.results import Spectrum
 from landscape.runs import Run, RunFileError
 
 MAKERS = (surface, profile, spectrum, density, consistency, trajectory)

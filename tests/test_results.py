@@ -8,19 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
-from landscape.results import (
-    KINDS,
-    Consistency,
-    Density,
-    Profile,
-    Spectrum,
-    Surface,
-    Trajectory,
-    load_result,
-    read_header,
-    result_key,
-    save_result,
-)
+from landscape.result_files import load_result, read_header, result_key, save_result
+from landscape.results import KINDS, Consistency, Density, Profile, Spectrum, Surface, Trajectory
 from landscape.storage import RunFileError, digest_of
 
 NAN = float("nan")

@@ -7,7 +7,7 @@ from torch import nn
 
 from landscape.objectives import BN_POLICIES, Objective, flatten
 from landscape.planes import Plane, random_plane
-from landscape.results import load_result
+from landscape.result_files import load_result
 from landscape.surfaces import measure_profile, measure_surface
 
 CE, MSE = nn.CrossEntropyLoss(), nn.MSELoss()

@@ -7,7 +7,7 @@ from torch import nn
 
 from landscape.objectives import Objective, buffers_of, flatten, layout_of
 from landscape.planes import Plane, random_plane, trajectory_plane
-from landscape.results import load_result
+from landscape.result_files import load_result
 from landscape.runs import Run
 from landscape.surfaces import measure_surface
 from landscape.trajectories import measure_trajectory, path_on_plane
