@@ -8,8 +8,24 @@ import h5py
 import numpy as np
 import pytest
 
-from landscape.result_files import load_result, read_header, result_key, save_result
-from landscape.results import KINDS, Consistency, Density, Profile, Spectrum, Surface, Trajectory
+from landscape.result_files import (
+    SCHEMA_VERSION,
+    load_result,
+    read_header,
+    result_key,
+    save_result,
+)
+from landscape.results import (
+    KINDS,
+    Barrier,
+    Consistency,
+    Curve,
+    Density,
+    Profile,
+    Spectrum,
+    Surface,
+    Trajectory,
+)
 from landscape.storage import RunFileError, digest_of
 
 NAN = float("nan")
@@ -87,6 +103,52 @@ def examples():
         axis_labels=("PC 1 (90 %)", "PC 2 (10 %)"),
         **COMMON,
     )
+    yield barrier()
+    yield barrier(test_loss=np.ones((2, 2, 3)), test_accuracy=np.zeros((2, 2, 3)))
+    yield curve()
+    yield curve(
+        shape="polygon",
+        bend_position=[[0.5, 1.0], [1.5, 0.5]],
+        bends=rng.normal(size=(2, 7)),
+        test_loss=[1.0, NAN, 3.0],
+        test_accuracy=[0.1, 0.2, 0.3],
+        line_test_loss=[1.0, np.inf, 3.0],
+        line_test_accuracy=[0.1, 0.0, 0.3],
+    )
+
+
+def barrier(**other):
+    pair = np.array([[0.0, 1.0], [1.0, 0.0]])
+    line = np.array([[[1.0] * 3, [1.0, 4.0, 2.0]], [[2.0, 4.0, 1.0], [2.0] * 3]])
+    values = {
+        "t": [0.0, 0.5, 1.0],
+        "loss": line,
+        "accuracy": np.full((2, 2, 3), NAN),
+        "evaluated": np.ones((2, 2, 3), bool),
+        "height": 2.5 * pair,
+        "height_over_line": 2.5 * pair,
+        "error_height": NAN * pair,
+        "error_height_over_line": NAN * pair,
+        "distance": 3 * pair,
+        "names": ("a", "b"),
+    }
+    return Barrier(**COMMON | values | other)
+
+
+def curve(**other):
+    values = {
+        "t": [0.0, 0.5, 1.0],
+        "loss": [1.0, 1.1, 1.0],
+        "accuracy": [0.5, NAN, 0.5],
+        "line_loss": [1.0, NAN, 1.0],
+        "line_accuracy": [0.5, 0.1, 0.5],
+        "position": [[0.0, 0.0], [1.0, 0.5], [2.0, 0.0]],
+        "bend_position": [[1.0, 1.0]],
+        "off_plane": [0.0, 0.0, 0.0],
+        "training_loss": [2.0, 1.5, 1.2, 1.1],
+        "names": ("a", "b"),
+    }
+    return Curve(**COMMON | values | other)
 
 
 EVERY = pytest.mark.parametrize("result", [*examples()], ids=lambda result: result.kind)
@@ -243,7 +305,7 @@ def test_differences_of_neighbors_are_one_or_two_fewer():
 def test_the_header_tells_kind_schema_and_how_it_was_measured_without_the_arrays(tmp_path):
     path = surface().save(tmp_path / "r.h5")
     header = read_header(path)
-    assert (header["kind"], header["schema_version"]) == ("surface", "1.0")
+    assert (header["kind"], header["schema_version"]) == ("surface", SCHEMA_VERSION)
     assert header["options"] == COMMON["options"]
     assert header["provenance"] == COMMON["provenance"]
     assert header["scalars"] == {"axis_labels": ["α", "β"]}
@@ -278,9 +340,11 @@ def test_a_damaged_result_is_refused_by_name(damage, tmp_path):
 def test_schema_and_kind_are_looked_at_before_anything_else(tmp_path):
     path = surface().save(tmp_path / "r.h5")
     rewrite(path, header={"schema_version": "2.0"})
-    with pytest.raises(RunFileError, match=r"schema 2\.0, expected 1\.0; read it with"):
+    with pytest.raises(
+        RunFileError, match=rf"schema 2\.0, expected {SCHEMA_VERSION}; read it with"
+    ):
         read_header(path)
-    rewrite(path, header={"schema_version": "1.0", "kind": "sculpture"})
+    rewrite(path, header={"schema_version": SCHEMA_VERSION, "kind": "sculpture"})
     with pytest.raises(RunFileError, match="unknown kind 'sculpture', expected one of"):
         read_header(path)
 
@@ -305,6 +369,21 @@ def test_a_file_without_a_header_or_with_numbers_for_it_is_no_result(tmp_path):
     for name in "abc":
         with pytest.raises(RunFileError, match=rf"{name}\.h5"):
             load_result(tmp_path / f"{name}.h5")
+
+
+@pytest.mark.parametrize(
+    ("make", "wrong", "told"),
+    [
+        (barrier, {"height": np.zeros((3, 3))}, "along axis 'm'"),
+        (barrier, {"loss": np.zeros((2, 2, 4))}, "along axis 't'"),
+        (curve, {"line_loss": np.zeros(2)}, "along axis 't'"),
+        (curve, {"position": np.zeros((3, 3))}, "must have 2 along axis '2'"),
+        (curve, {"bends": np.zeros((2, 7))}, "along axis 'bend'"),
+    ],
+)
+def test_lines_and_curves_that_do_not_belong_together_are_refused(make, wrong, told):
+    with pytest.raises(ValueError, match=told):
+        make(**wrong)
 
 
 def test_transposing_a_square_surface_in_its_file_is_noticed(tmp_path):
