@@ -69,6 +69,30 @@ def batch_loss(loss_fn: Callable[[Any, Tensor], Tensor], output: Any, targets: T
     return loss.reshape(())
 
 
+def batch_metric(
+    name: str, metric: Callable[[Any, Tensor], Any], output: Any, targets: Tensor
+) -> Tensor:
+    """One of the user's own metrics on one batch [].
+
+    Raises:
+        ValueError: If it fails, or gives anything but one number.
+    """
+    try:
+        value = torch.as_tensor(metric(output, targets))
+    except torch.OutOfMemoryError:
+        raise
+    except _USER_ERRORS as error:
+        raise ValueError(
+            f"metric {name!r} must accept output {_about(output)} and targets {_about(targets)}, "
+            f"got: {_first_line(error)}"
+        ) from error
+    if value.numel() != 1:
+        raise ValueError(
+            f"metric {name!r} must be one number, the mean over the batch, got {_about(value)}"
+        )
+    return value.detach().reshape(())
+
+
 def check_deterministic(
     model: nn.Module, loss_fn: Any, call: Callable[[], tuple[Tensor, Any]]
 ) -> None:

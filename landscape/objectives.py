@@ -1,9 +1,10 @@
 """The loss as a deterministic function of a flat parameter vector."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ from landscape.modules import (
     private_copy,
 )
 
-BN_POLICIES = ("frozen", "recomputed", "batch")
+BN_POLICIES = ("frozen", "recomputed", "batch", "interpolated")
+_SHUFFLED = ("recomputed", "batch")  # the policies for which batches must be fair samples
 
 __all__ = [
     "BN_POLICIES",
@@ -47,6 +49,8 @@ class Evaluation:
     """Mean task loss in nats."""
     accuracy: float
     """Fraction of correct classes; NaN where the targets are not class indices."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """The objective's own metrics by name, as means over samples."""
 
 
 class Objective:
@@ -63,18 +67,22 @@ class Objective:
       Tensor data are permuted by a fixed seed, so that sorted data are mixed.
     - "recomputed": running statistics measured anew from the data at every theta, as the
       size-weighted mean over batches, then used as in eval mode. Has no derivatives.
+    - "interpolated": running statistics given with each theta, as between two minima; those the
+      model came with where none are given.
 
-    A model without BatchNorm has one objective under all three.
+    A model without BatchNorm has one objective under all of them.
 
     Args:
         model: The model; its present parameters become `.theta`.
         loss_fn: `loss_fn(output, targets)`, the mean over the samples of a batch.
         data: (inputs, targets) as tensors or numpy arrays, a DataLoader, or any re-iterable of
             such pairs as batches.
-        bn: "frozen" | "batch" | "recomputed".
+        bn: "frozen" | "batch" | "recomputed" | "interpolated".
         device: Where to compute; default is where the model is.
         dtype: Cast model and floating-point data, e.g. to torch.float64; default is the model's.
         batch_size: Samples in a batch, for tensor data.
+        metrics: Further quantities to measure by name: `metric(output, targets)`, the mean over
+            the samples of a batch.
 
     Raises:
         ValueError: If the objective would not be a deterministic mean over the data: random
@@ -98,6 +106,7 @@ class Objective:
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         batch_size: int = 256,
+        metrics: Mapping[str, Callable[[Any, Tensor], Any]] | None = None,
     ) -> None:
         _check_arguments(model, bn, dtype, batch_size)
         self.layout: Layout = layout_of(model)
@@ -106,10 +115,12 @@ class Objective:
         self.theta: Tensor = flatten(self.model)
         if isinstance(loss_fn, nn.Module):
             self.loss_fn = private_copy(loss_fn, self.theta.device, dtype)
+        self.metrics = dict(metrics or {})
+        self._buffers: dict[str, Tensor] = {}
         self._dtypes = [self.model.get_parameter(entry.name).dtype for entry in self.layout]
         self._norms = batch_norms(self.model, bn)
         self._policy = bn if self._norms else "frozen"
-        batches, digest = read_batches(data, batch_size=batch_size, mixed=self._policy != "frozen")
+        batches, digest = read_batches(data, batch_size=batch_size, mixed=self._policy in _SHUFFLED)
         self.batches: list[Batch] = [(self._place(x), self._place(y)) for x, y in batches]
         self._sizes = torch.tensor([len(x) for x, _ in self.batches], dtype=torch.float64)
         self.facts: dict[str, Any] = self._describe(bn, digest)
@@ -141,16 +152,42 @@ class Objective:
         if self._policy == "recomputed":
             values |= self._recompute_statistics(values)
         losses, correct, predicted = [], [], 0
+        measured: dict[str, list[Tensor]] = {name: [] for name in self.metrics}
         for inputs, targets in self.batches:
             loss, output = self._loss(values, inputs, targets)
             losses.append(loss.detach())
+            for name, metric in self.metrics.items():
+                measured[name].append(guards.batch_metric(name, metric, output, targets))
             if guards.are_classes(output, targets):
                 best = output.max(dim=1)
                 correct.append(((best.indices == targets) & ~best.values.isnan()).sum())
                 predicted += targets.numel()
-        mean = float(_float64(losses) @ self._sizes / self._sizes.sum())
         accuracy = float(_float64(correct).sum() / predicted) if predicted else math.nan
-        return Evaluation(loss=mean, accuracy=accuracy)
+        metrics = {name: self._mean(values) for name, values in measured.items()}
+        return Evaluation(loss=self._mean(losses), accuracy=accuracy, metrics=metrics)
+
+    def _mean(self, values: list[Tensor]) -> float:
+        return float(_float64(values) @ self._sizes / self._sizes.sum())
+
+    def at(
+        self, theta: Tensor | np.ndarray, buffers: Mapping[str, Any] | None = None
+    ) -> "Objective":
+        """The same objective about another theta [param], for what measures at `.theta`.
+
+        Shares data and model with this one.
+
+        Args:
+            theta: Parameters that become `.theta`.
+            buffers: All buffers by name, in place of the model's own.
+
+        Raises:
+            ValueError: If theta or the buffers do not fit the model.
+        """
+        other = copy.copy(self)
+        other.theta = self._as_theta(theta).clone()
+        if buffers is not None:
+            other._buffers = fit_buffers(self.model, buffers)
+        return other
 
     def gradient(self, theta: Tensor | np.ndarray | None = None) -> Tensor:
         """The gradient of the mean loss [param]; zero along parameters the loss does not use.
@@ -202,7 +239,7 @@ class Objective:
 
     def _parameters(self, theta: Tensor) -> dict[str, Tensor]:
         parts = theta.split([entry.size for entry in self.layout])
-        return {
+        return self._buffers | {
             entry.name: part.view(entry.shape).to(dtype)
             for entry, part, dtype in zip(self.layout, parts, self._dtypes, strict=True)
         }
@@ -280,7 +317,7 @@ class Objective:
             "dtype": str(self.theta.dtype).removeprefix("torch."),
             "data_digest": digest,
         }
-        if self._policy != "frozen":
+        if self._policy in _SHUFFLED:
             facts["partition"] = f"{len(self.batches)} batches, seed {PARTITION_SEED} for tensors"
         return facts
 

@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,12 +30,15 @@ class Problem:
         train: Training data without augmentation: (inputs, targets), a DataLoader, or any
             re-iterable of such pairs.
         test: Test data of the same kind, where there are.
+        metrics: Further quantities to measure by name: `metric(output, targets)`, the mean over
+            the samples of a batch.
     """
 
     model: nn.Module
     loss_fn: Callable[[Any, Tensor], Tensor]
     train: Any
     test: Any = None
+    metrics: Mapping[str, Callable[[Any, Tensor], Any]] = field(default_factory=dict)
 
 
 def load_problem(

@@ -645,7 +645,7 @@ def test_broadcast_of_targets_against_outputs_is_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bn": "eval"}, "frozen, recomputed, batch, got 'eval'"),
+        ({"bn": "eval"}, "frozen, recomputed, batch, interpolated, got 'eval'"),
         ({"dtype": torch.int64}, "floating-point type, got torch.int64"),
         ({"batch_size": 0}, "at least 1, got 0"),
     ],
