@@ -1,9 +1,16 @@
-"""Small networks that train in seconds on two cores; dropout in none, BatchNorm in all but one."""
+"""The networks by name: small ones that train in seconds on two cores, and the field's ResNets.
+
+None has dropout, all but one have BatchNorm.
+"""
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
+
+from .resnets import resnet, wide_resnet
 
 
 def _convolution(width_in: int, width_out: int, stride: int) -> list[nn.Module]:
@@ -50,7 +57,16 @@ def _mlp8(classes: int, channels: int) -> nn.Module:
 
 
 # Image side in pixels and maker of each model, by the name that configurations and runs use.
-MODELS = {"conv28": (28, _conv28), "conv8": (8, _conv8), "mlp8": (8, _mlp8)}
+MODELS: dict[str, tuple[int, Callable[[int, int], nn.Module]]] = {
+    "conv28": (28, _conv28),
+    "conv8": (8, _conv8),
+    "mlp8": (8, _mlp8),
+    "resnet-20": (32, partial(resnet, 20)),
+    "resnet-56": (32, partial(resnet, 56)),
+    "wrn-16-4": (32, partial(wide_resnet, 16, 4)),
+    "wrn-28-2": (32, partial(wide_resnet, 28, 2)),
+    "wrn-28-10": (32, partial(wide_resnet, 28, 10)),
+}
 
 
 def build_model(name: str, *, classes: int, channels: int, seed: int) -> nn.Module:
@@ -61,7 +77,7 @@ def build_model(name: str, *, classes: int, channels: int, seed: int) -> nn.Modu
     is not touched.
 
     Args:
-        name: One of `MODELS`; the number in it is the side of its images in pixels.
+        name: One of `MODELS`, which says the side of its images in pixels.
         classes: Number of outputs.
         channels: Channels of the images.
         seed: Seed of the weights.
