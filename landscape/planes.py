@@ -1,119 +1,30 @@
-"""Planes in weight space: an origin and directions, and how they were chosen."""
+"""Planes of one model: random, of the Hessian, of the paths that training took."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvTransposeNd
 
-from landscape.layouts import Entry
+from landscape.filters import KINDS, NORMALIZATIONS, Scaling, moving_entries
 from landscape.objectives import Objective
-from landscape.paths import RunPath, measure_path
+from landscape.paths import RunPath, measure_joint_path, measure_path
+from landscape.plane import Plane, fix_sign
 from landscape.runs import Run
 from landscape.terminal import near
 
-NORMALIZATIONS = ("filter", "layer", "model", "none")
-KINDS = ("weight", "bias", "norm", "embedding")
-
-_TINY = 1e-10  # keeps a zero filter from dividing by zero, as in Li et al.'s code
-
-
-@dataclass(frozen=True, eq=False)
-class Plane:
-    """An origin and one or two directions in the layout of theta.
-
-    Args:
-        origin: Point of the plane with coordinates 0 [param].
-        directions: Directions [axis, param], of any length and angle but not parallel.
-        labels: Names of the axes; "direction 1", ... by default.
-        facts: How the plane was chosen; stored with what is measured on it.
-
-    Raises:
-        ValueError: If shapes don't fit, a number isn't finite, or the directions span no plane.
-    """
-
-    origin: Tensor
-    directions: Tensor
-    labels: tuple[str, ...] = field(default=(), kw_only=True)
-    facts: dict[str, Any] = field(default_factory=lambda: {"plane": "given"}, kw_only=True)
-
-    def __post_init__(self) -> None:
-        rows, origin = self.directions, self.origin
-        if rows.ndim != 2 or origin.ndim != 1 or rows.shape[1] != origin.numel():
-            raise ValueError(
-                "a plane needs an origin [param] and directions [axis, param], got shapes "
-                f"{tuple(origin.shape)} and {tuple(rows.shape)}"
-            )
-        if len(rows) not in (1, 2):
-            raise ValueError(f"a plane needs 1 or 2 directions, got {len(rows)}")
-        if not (origin.isfinite().all() and rows.isfinite().all()):
-            raise ValueError(
-                "origin and directions must be finite, got NaN or infinity; did training diverge?"
-            )
-        gram = self._gram()
-        unit = gram / np.sqrt(np.outer(np.diag(gram), np.diag(gram)).clip(min=1e-300))
-        if (np.diag(gram) == 0).any() or np.linalg.det(unit) < 1e-12:
-            raise ValueError(
-                "directions must be non-zero and not parallel, got norms "
-                f"{np.sqrt(np.diag(gram)).tolist()} and cosines {unit.tolist()}"
-            )
-        default = tuple(f"direction {i + 1}" for i in range(len(rows)))
-        object.__setattr__(self, "labels", tuple(self.labels) or default)
-
-    def point(self, a: float, b: float = 0.0) -> Tensor:
-        """The parameters [param] at origin + a · direction 1 + b · direction 2."""
-        point = self.origin + a * self.directions[0]
-        return point if len(self.directions) == 1 else point + b * self.directions[1]
-
-    def project(self, thetas: Tensor | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Find the nearest point of the plane to each theta, by least squares.
-
-        Args:
-            thetas: Parameters [n, param].
-
-        Returns:
-            Coordinates [n, axis] and Euclidean distance to the plane [n], float64.
-
-        Raises:
-            ValueError: If the parameters are not in the plane's layout.
-        """
-        thetas = torch.tensor(thetas) if isinstance(thetas, np.ndarray) else thetas.detach()
-        if thetas.ndim != 2 or thetas.shape[1] != self.origin.numel():
-            raise ValueError(
-                f"thetas must be [n, {self.origin.numel()}], got shape {tuple(thetas.shape)}"
-            )
-        directions = self.directions.cpu().double()
-        inverse = torch.linalg.inv(directions @ directions.T)
-        positions, distances = [], []
-        for theta in thetas:
-            rest = theta.cpu().double() - self.origin.cpu().double()
-            position = torch.zeros(len(directions), dtype=torch.float64)
-            for _ in range(2):  # the second pass takes back what rounding left in the first
-                part = inverse @ (directions @ rest)
-                position, rest = position + part, rest - part @ directions
-            positions.append(position)
-            distances.append(rest.norm())
-        return _stack(positions, len(directions)), _stack(distances)
-
-    def like(self, theta: Tensor) -> "Plane":
-        """The plane on the device and in the type of theta [param].
-
-        Raises:
-            ValueError: If the plane has another number of parameters.
-        """
-        if theta.shape != self.origin.shape:
-            raise ValueError(
-                f"the plane must be of the objective's {theta.numel()} parameters, got one of "
-                f"{self.origin.numel()}; was it made for another model?"
-            )
-        return replace(self, origin=self.origin.to(theta), directions=self.directions.to(theta))
-
-    def _gram(self) -> np.ndarray:
-        rows = self.directions.detach().cpu().double()
-        return (rows @ rows.T).numpy()
+__all__ = [
+    "KINDS",
+    "NORMALIZATIONS",
+    "Plane",
+    "hessian_plane",
+    "joint_plane",
+    "plane_of_path",
+    "random_plane",
+    "trajectory_plane",
+]
 
 
 def random_plane(
@@ -121,15 +32,17 @@ def random_plane(
     *,
     normalization: str = "filter",
     ignore: Sequence[str] = ("bias", "norm"),
+    orthogonalize: bool = False,
+    parameters: Sequence[str] = (),
     seed: int,
     axes: int = 2,
 ) -> Plane:
     """Draw random directions through the objective's theta, scaled to its weights.
 
     Every tensor is drawn from N(0, 1) on the CPU, one local generator per seed and axis, so a
-    seed means the same plane on every device. Then, per filter f (an output channel of a
-    convolution, a row of a linear or embedding layer), d_f ← d_f ‖w_f‖ / (‖d_f‖ + 1e-10).
-    The two directions are nearly, not exactly, orthogonal.
+    seed means the same plane on every device, and the same numbers whatever moves. Then, per filter
+    f (see `filters.filter_shape`), d_f ← d_f ‖w_f‖ / (‖d_f‖ + 1e-10). The two directions are
+    nearly orthogonal, `facts["direction_cosine"]` says how nearly, unless made so.
 
     Args:
         objective: What gives theta and layout.
@@ -137,6 +50,10 @@ def random_plane(
             as one) or "none".
         ignore: Kinds of parameters that stay where they are, of "weight", "bias", "norm" and
             "embedding"; () moves all, a vector as one filter.
+        orthogonalize: Turn the second direction until it is orthogonal to the first, with the norms
+            of its filters kept.
+        parameters: Patterns of the names of the only parameters that move, as "layer3.*" or
+            "*.weight"; () is all that is not ignored.
         seed: Seed of the draw.
         axes: 1 or 2 directions.
 
@@ -145,61 +62,34 @@ def random_plane(
 
     Source: Li et al., NeurIPS 2018, section 4, and its public code.
     """
-    _check_random(normalization, ignore, seed)
+    _check_random(normalization, orthogonalize, seed, axes)
+    entries = moving_entries(objective.layout, ignore=ignore, parameters=parameters)
     weights = objective.theta.detach().cpu().double()
+    scaling = Scaling(weights, entries, objective.model, normalization)
     rows = []
     for axis in range(axes):
         generator = np.random.default_rng((seed, axis))
         draw = torch.from_numpy(generator.standard_normal(weights.numel()))
-        rows.append(_positive(_scaled(objective, draw, weights, normalization, ignore)))
+        row = scaling.scale(draw)
+        _check_moves(int((row != 0).sum()), axes, ignore)
+        if rows and orthogonalize:
+            row = scaling.scale_orthogonal(draw, rows[0])
+        rows.append(fix_sign(row))
     directions = torch.stack(rows)
-    if not bool((directions != 0).any(dim=1).all()):
-        raise ValueError(
-            f"a direction must move something, got zero: all parameters are ignored "
-            f'({", ".join(ignore)}) or have zero weights; take ignore=() or normalization="none"'
-        )
     norms = directions.norm(dim=1)
-    facts = {
+    facts: dict[str, Any] = {
         "plane": "random",
         "normalization": normalization,
         "ignore": list(ignore),
+        "orthogonalized": orthogonalize,
+        "parameters_moved": list(parameters),
+        "weights_moved": int((directions[0] != 0).sum()),
         "seed": seed,
         "direction_norms": norms.tolist(),
     }
     if axes == 2:
         facts["direction_cosine"] = float(directions[0] @ directions[1] / norms.prod())
     return Plane(objective.theta, directions.to(objective.theta), facts=facts)
-
-
-def _scaled(
-    objective: Objective, draw: Tensor, weights: Tensor, normalization: str, ignore: Sequence[str]
-) -> Tensor:
-    moved = torch.zeros_like(draw)
-    for entry in objective.layout:
-        if entry.kind in ignore:
-            continue
-        part, weight = draw[entry.slice], weights[entry.slice]
-        if normalization in ("filter", "layer"):
-            whole = normalization == "layer"
-            shape, within = ((1, -1), (1,)) if whole else _filters(entry, objective.model)
-            part, weight = part.view(shape), weight.view(shape)
-            scale = weight.norm(dim=within, keepdim=True)
-            part = part * scale / (part.norm(dim=within, keepdim=True) + _TINY)
-        moved[entry.slice] = part.reshape(-1)
-    if normalization == "model":
-        moved *= weights[moved != 0].norm() / (moved.norm() + _TINY)
-    return moved
-
-
-def _filters(entry: Entry, model: nn.Module) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Shape to view a tensor in, and the axes that lie within one filter."""
-    if len(entry.shape) <= 1:
-        return (1, -1), (1,)
-    owner = model.get_submodule(entry.name.rpartition(".")[0])
-    if isinstance(owner, _ConvTransposeNd):  # stored [in, out / groups, ...]
-        groups, inputs, outputs = owner.groups, *entry.shape[:2]
-        return (groups, inputs // groups, outputs, -1), (1, 3)
-    return (entry.shape[0], -1), (1,)
 
 
 def trajectory_plane(run: Run) -> Plane:
@@ -222,7 +112,7 @@ def trajectory_plane(run: Run) -> Plane:
 def plane_of_path(path: RunPath) -> Plane:
     """The trajectory plane of a path that is measured already."""
     last = path.run.checkpoint(int(path.step[-1])).theta
-    rows = [_positive(torch.from_numpy(row)) for row in path.directions(2)]
+    rows = [fix_sign(torch.from_numpy(row)) for row in path.directions(2)]
     return Plane(
         torch.tensor(last),
         torch.stack(rows).float(),
@@ -231,6 +121,7 @@ def plane_of_path(path: RunPath) -> Plane:
             "plane": "trajectory",
             "plane_run": path.run.id,
             "normalization": "none",
+            "unit": "weight distance",
             "centered": "mean of the checkpoints",
             "origin": f"last checkpoint, step {int(path.step[-1])}",
             "variance": path.explained[:2].tolist(),
@@ -238,6 +129,54 @@ def plane_of_path(path: RunPath) -> Plane:
             "checkpoints": path.step.tolist(),
         },
     )
+
+
+def joint_plane(runs: Sequence[Run]) -> Plane:
+    """One plane for several runs: the first two principal components of all their checkpoints.
+
+    As `trajectory_plane`, with the checkpoints of all runs about their common mean, each counting
+    once, so a run with more of them weighs more. The origin is the last checkpoint of the first
+    run. `facts["variance_null"]` is what runs would give that set out from the same starts and walk
+    at random with the same step lengths. The last checkpoint of every run is marked;
+    `Plane.project` tells how far off the plane any of them lies.
+
+    Args:
+        runs: At least 2 runs of one layout.
+
+    Raises:
+        ValueError: If there are fewer, layouts differ, a checkpoint isn't finite, or all lie on a
+            line.
+    """
+    path = measure_joint_path(runs)
+    rows = [fix_sign(torch.from_numpy(row)) for row in path.directions(2)]
+    last = [run.checkpoint(int(step[-1])).theta for run, step in zip(runs, path.steps, strict=True)]
+    names = _distinct_names(runs)
+    plane = Plane(
+        torch.tensor(last[0]),
+        torch.stack(rows).float(),
+        labels=("PC 1", "PC 2"),
+        facts={
+            "plane": "joint",
+            "plane_runs": [run.id for run in runs],
+            "plane_run_names": names,
+            "normalization": "none",
+            "unit": "weight distance",
+            "centered": "mean of the checkpoints of all runs",
+            "origin": f"last checkpoint of {names[0]}, step {int(path.steps[0][-1])}",
+            "variance": path.explained[:2].tolist(),
+            "variance_null": path.explained_null[:2].tolist(),
+            "null": "random walks from the runs' own starts with their own step lengths",
+            "checkpoints": [step.tolist() for step in path.steps],
+        },
+    )
+    places = [tuple(plane.project(theta[None])[0][0].tolist()) for theta in last]
+    return replace(plane, marks=tuple(zip(names, places, strict=True)))
+
+
+def _distinct_names(runs: Sequence[Run]) -> list[str]:
+    """Names of runs, with the id where two are called the same."""
+    named = Counter(run.name for run in runs)
+    return [f"{run.name} ({run.id})" if named[run.name] > 1 else run.name for run in runs]
 
 
 def hessian_plane(objective: Objective, *, tolerance: float = 1e-3, seed: int) -> Plane:
@@ -263,7 +202,7 @@ def hessian_plane(objective: Objective, *, tolerance: float = 1e-3, seed: int) -
     wanted = min(3, objective.layout.size)
     found = find_eigenpairs(objective, k=wanted, which="LA", tolerance=tolerance, seed=seed)
     assert found.eigenvectors is not None
-    rows = [_positive(torch.tensor(row).double()) for row in found.eigenvectors[:2]]
+    rows = [fix_sign(torch.tensor(row).double()) for row in found.eigenvectors[:2]]
     directions = torch.stack([row / row.norm() for row in rows]).to(objective.theta)
     return Plane(
         objective.theta,
@@ -272,6 +211,7 @@ def hessian_plane(objective: Objective, *, tolerance: float = 1e-3, seed: int) -
         facts={
             "plane": "hessian",
             "normalization": "none",
+            "unit": "weight distance",
             "seed": seed,
             "tolerance": tolerance,
             "eigenvalues": found.eigenvalues.tolist(),
@@ -282,22 +222,27 @@ def hessian_plane(objective: Objective, *, tolerance: float = 1e-3, seed: int) -
     )
 
 
-def _positive(direction: Tensor) -> Tensor:
-    """Fix the sign: the component largest in magnitude is positive."""
-    return direction if direction[direction.abs().argmax()] >= 0 else -direction
+def _check_moves(moving: int, axes: int, ignore: Sequence[str]) -> None:
+    if moving == 0:
+        raise ValueError(
+            f"a direction must move something, got zero: all parameters are ignored "
+            f'({", ".join(ignore)}) or have zero weights; take ignore=() or normalization="none"'
+        )
+    if moving < axes:
+        raise ValueError(
+            f"a plane needs at least 2 parameters that move, got {moving}; take axes=1"
+        )
 
 
-def _stack(values: list[Tensor], *shape: int) -> np.ndarray:
-    return torch.stack(values).numpy() if values else np.empty((0, *shape))
-
-
-def _check_random(normalization: str, ignore: Sequence[str], seed: int) -> None:
+def _check_random(normalization: str, orthogonalize: bool, seed: int, axes: int) -> None:
     if normalization not in NORMALIZATIONS:
         raise ValueError(
             f"normalization must be one of {', '.join(NORMALIZATIONS)}, got {normalization!r}"
             f"{near(normalization, NORMALIZATIONS)}"
         )
-    if isinstance(ignore, str) or not set(ignore) <= set(KINDS):
-        raise ValueError(f"ignore must be a tuple of some of {', '.join(KINDS)}, got {ignore!r}")
+    if not isinstance(orthogonalize, bool):
+        raise ValueError(f"orthogonalize must be True or False, got {orthogonalize!r}")
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise ValueError(f"seed must be a whole number from 0 on, got {seed!r}")
+    if axes not in (1, 2):
+        raise ValueError(f"axes must be 1 or 2, got {axes!r}")
