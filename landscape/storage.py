@@ -37,10 +37,12 @@ class RunFileError(ValueError):
     """A file of a run or a result is missing, damaged or not what it claims to be."""
 
 
-def _check_dataset(path: Path, name: str, item: h5py.Dataset) -> None:
+def _check_dataset(path: Path, name: str, item: h5py.Dataset, unread_text: bool) -> None:
     def refuse(reason: str) -> RunFileError:
         return RunFileError(f"{path}: data set {name!r} {reason}; refusing to read the file")
 
+    if unread_text and item.dtype.kind == "O" and h5py.check_string_dtype(item.dtype):
+        return
     if item.dtype.kind not in "biufcS" or item.shape is None:
         raise refuse(f"must hold numbers or fixed-length text, got {item.dtype} {item.shape}")
     if item.is_virtual:
@@ -71,7 +73,9 @@ def _end_of(item: h5py.Dataset) -> int:
     return max(ends)
 
 
-def _check_group(path: Path, group: h5py.Group, seen: list[int], depth: int = 0) -> None:
+def _check_group(
+    path: Path, group: h5py.Group, seen: list[int], unread_text: bool, depth: int = 0
+) -> None:
     if depth > 8:
         raise RunFileError(f"{path}: groups nest deeper than 8 levels; refusing to read the file")
     for name in group:
@@ -86,20 +90,24 @@ def _check_group(path: Path, group: h5py.Group, seen: list[int], depth: int = 0)
             )
         item = group[name]
         if isinstance(item, h5py.Group):
-            _check_group(path, item, seen, depth + 1)
+            _check_group(path, item, seen, unread_text, depth + 1)
         elif isinstance(item, h5py.Dataset):
-            _check_dataset(path, f"{group.name}/{name}".replace("//", "/"), item)
+            _check_dataset(path, f"{group.name}/{name}".replace("//", "/"), item, unread_text)
         else:
             raise RunFileError(f"{path}: {item.name} is neither group nor data set; refusing")
 
 
 @contextlib.contextmanager
-def open_strict(path: str | Path, *, swmr: bool = False) -> Iterator[h5py.File]:
+def open_strict(
+    path: str | Path, *, swmr: bool = False, unread_text: bool = False
+) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading, accepting only plain numeric data stored inside it.
 
     Args:
         path: The file.
         swmr: Whether a writer may still hold the file (single writer, multiple readers).
+        unread_text: Whether text of any length may lie in the file, as in other tools' files. Its
+            stored length can't be trusted, so the caller must not read it.
 
     Raises:
         RunFileError: If the file is missing, is not HDF5, is truncated, links out of itself, has
@@ -117,7 +125,7 @@ def open_strict(path: str | Path, *, swmr: bool = False) -> Iterator[h5py.File]:
         ) from None
     try:
         try:
-            _check_group(path, file, [0])
+            _check_group(path, file, [0], unread_text)
         except RunFileError:
             raise
         except (TypeError, ValueError) as error:  # kinds that h5py has no words for

@@ -184,6 +184,16 @@ def test_a_hostile_file_is_refused_by_name_before_anything_is_read(fill, tmp_pat
     assert HOSTILE[fill] in str(caught.value)
 
 
+def test_text_of_any_length_passes_where_it_is_not_read_and_nothing_else_does(tmp_path):
+    path = make(tmp_path / "text.h5", text_of_any_length)
+    with open_strict(path, unread_text=True) as file:
+        assert "bad" in file
+    for fill in (lists_of_any_length, reference, compound, external_link, external_storage):
+        hostile = make(tmp_path / f"{fill.__name__}.h5", fill)
+        with pytest.raises(RunFileError), open_strict(hostile, unread_text=True):
+            pytest.fail("the file was opened")
+
+
 def test_a_live_file_cut_off_in_its_data_is_refused_before_zeros_are_read_for_them(tmp_path):
     path = tmp_path / "a.h5"
     with h5py.File(path, "w", libver=("v110", "v110")) as file:
