@@ -209,7 +209,9 @@ def _places(runs: Sequence[Run], steps: Sequence[np.ndarray]) -> list[Place]:
 def _inner_products(places: Sequence[Place], base: int) -> np.ndarray:
     """Return ⟨θ_i − θ_base, θ_j − θ_base⟩ [c, c] of finite checkpoints."""
     gram = np.zeros((len(places), len(places)))
-    for rows, block in _read_blocks(places, base):
+    origin = _theta(places[base])
+    first, second = (_block_memory(origin, len(places)) for _ in range(2))
+    for rows, block in _read_blocks(places, origin, first):
         finite = np.isfinite(block).all(axis=1)
         if not finite.all():
             run, step = places[rows.start + int(np.flatnonzero(~finite)[0])]
@@ -218,7 +220,7 @@ def _inner_products(places: Sequence[Place], base: int) -> np.ndarray:
                 "the run diverged, take a random plane"
             )
         gram[rows, rows] = block @ block.T
-        for columns, other in _read_blocks(places, base, stop=rows.start):
+        for columns, other in _read_blocks(places, origin, second, stop=rows.start):
             gram[rows, columns] = block @ other.T
             gram[columns, rows] = gram[rows, columns].T
     return gram
@@ -233,23 +235,31 @@ def _directions(places: Sequence[Place], base: int, gram: np.ndarray, count: int
             f"the checkpoints must span {count} directions, got {spanned} in {paths}: "
             "they lie on a line or do not move; take a random plane"
         )
-    rows = 0.0
-    for index, block in _read_blocks(places, base):
-        rows = rows + coefficients[index, :count].T @ block
-    return _orthonormal(np.asarray(rows))
+    origin = _theta(places[base])
+    rows = np.zeros((count, origin.size))
+    for index, block in _read_blocks(places, origin, _block_memory(origin, len(places))):
+        rows += coefficients[index, :count].T @ block
+    return _orthonormal(rows)
+
+
+def _theta(place: Place) -> np.ndarray:
+    run, step = place
+    return run.checkpoint(step).theta.astype(float)
+
+
+def _block_memory(origin: np.ndarray, places: int) -> np.ndarray:
+    """Room for a block of checkpoints [row, param]."""
+    return np.empty((min(max(1, _BLOCK_BYTES // origin.nbytes), places), origin.size))
 
 
 def _read_blocks(
-    places: Sequence[Place], base: int, stop: int | None = None
+    places: Sequence[Place], origin: np.ndarray, memory: np.ndarray, stop: int | None = None
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield (rows, θ − θ_base as float64 [row, param]) over the checkpoints before `stop`."""
-    run, step = places[base]
-    origin = run.checkpoint(step).theta.astype(float)
-    size = max(1, _BLOCK_BYTES // origin.nbytes)
+    """Yield (rows, θ − origin [row, param]) over the checkpoints before `stop`, all in `memory`."""
     end = len(places) if stop is None else stop
-    for start in range(0, end, size):
-        rows = slice(start, min(start + size, end))
-        block = np.empty((rows.stop - start, origin.size))
+    for start in range(0, end, len(memory)):
+        rows = slice(start, min(start + len(memory), end))
+        block = memory[: rows.stop - start]
         for row, (run, step) in zip(block, places[rows], strict=True):
             np.subtract(run.checkpoint(step).theta, origin, out=row)
         yield rows, block

@@ -5,8 +5,8 @@ from torch import nn
 
 from landscape.layouts import Entry, Layout
 from landscape.objectives import Objective, layout_of
-from landscape.paths import measure_path, random_walk_variance
-from landscape.planes import Plane, hessian_plane, random_plane, trajectory_plane
+from landscape.paths import measure_joint_path, measure_path, random_walk_variance
+from landscape.planes import Plane, hessian_plane, joint_plane, random_plane, trajectory_plane
 from landscape.runs import Run
 from landscape.writers import RunWriter
 
@@ -55,9 +55,9 @@ def quadratic_objective(eigenvalues, seed=0):
     return Objective(Quadratic(), lambda output, _: output.mean(), (inputs, inputs))
 
 
-def write_run(path, thetas, steps=None):
+def write_run(path, thetas, steps=None, name="weight"):
     size = thetas.shape[1]
-    layout = Layout((Entry(name="weight", shape=(size,), offset=0, kind="weight"),))
+    layout = Layout((Entry(name=name, shape=(size,), offset=0, kind="weight"),))
     writer = RunWriter.create(
         path, config={"seed": 0}, problem={"name": "x", "options": {}}, layout=layout, method="SGD"
     )
@@ -246,8 +246,17 @@ def test_largest_component_of_a_direction_is_positive(seed):
 
 def test_facts_of_a_random_plane_are_enough_to_draw_it_again():
     objective = zoo_objective()
-    plane = random_plane(objective, normalization="layer", ignore=("norm",), seed=9)
+    plane = random_plane(
+        objective,
+        normalization="layer",
+        ignore=("norm",),
+        orthogonalize=True,
+        parameters=("*.weight",),
+        seed=9,
+    )
     chosen = {name: plane.facts[name] for name in ("normalization", "ignore", "seed")}
+    chosen["orthogonalize"] = plane.facts["orthogonalized"]
+    chosen["parameters"] = plane.facts["parameters_moved"]
     assert plane.facts["plane"] == "random"
     assert torch.equal(random_plane(objective, **chosen).directions, plane.directions)
 
@@ -260,6 +269,9 @@ def test_facts_of_a_random_plane_are_enough_to_draw_it_again():
         ({"ignore": ("biases",), "seed": 0}, "got .'biases'"),
         ({"seed": -1}, "whole number from 0 on, got -1"),
         ({"seed": 0.5}, "got 0.5"),
+        ({"axes": 3, "seed": 0}, "axes must be 1 or 2, got 3"),
+        ({"orthogonalize": "yes", "seed": 0}, "True or False, got 'yes'"),
+        ({"parameters": ("heads.weight",), "seed": 0}, "did you mean 'head.weight'"),
         ({"ignore": ("weight", "bias", "norm", "embedding"), "seed": 0}, "move something"),
     ],
 )
@@ -339,6 +351,120 @@ def test_random_walk_in_high_dimension_meets_its_null(tmp_path):
 def test_paths_that_span_no_plane_are_refused(tmp_path, thetas, message):
     with pytest.raises(ValueError, match=message):
         trajectory_plane(write_run(tmp_path / "run", thetas))
+
+
+def test_two_blocks_of_checkpoints_are_in_memory_at_once(tmp_path, monkeypatch):
+    import tracemalloc
+
+    import landscape.paths
+
+    size, block = 20_000, 4
+    run = write_run(tmp_path / "run", random_walk(20, size))
+    monkeypatch.setattr(landscape.paths, "_BLOCK_BYTES", block * 8 * size)
+    tracemalloc.start()
+    try:
+        trajectory_plane(run)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    vectors = peak / (8 * size)  # of the size of theta in float64
+    assert 2 * block < vectors < 2 * block + 4
+
+
+# Joint planes
+
+
+def walks(tmp_path, *thetas):
+    return [write_run(tmp_path / f"run{i}", part) for i, part in enumerate(thetas)]
+
+
+def test_joint_plane_is_the_singular_vectors_of_all_checkpoints(tmp_path):
+    parts = random_walk(7, seed=1), random_walk(5, seed=2), random_walk(1, seed=3)
+    runs = walks(tmp_path, *parts)
+    plane = joint_plane(runs)
+    thetas = np.concatenate(parts).astype(float)
+    _, scale, rows = np.linalg.svd(thetas - thetas.mean(axis=0), full_matrices=False)
+    for row, expected in zip(plane.directions.numpy(), rows, strict=False):
+        np.testing.assert_allclose(row, expected * np.sign(expected @ row), atol=1e-6)
+    np.testing.assert_allclose(plane.facts["variance"], (scale**2 / (scale**2).sum())[:2])
+    assert torch.equal(plane.origin, torch.from_numpy(parts[0][-1]))
+    assert plane.facts["checkpoints"] == [list(range(7)), list(range(5)), [0]]
+    assert plane.facts["plane_runs"] == [run.id for run in runs]
+    assert plane.facts["unit"] == "weight distance"
+
+
+def test_the_last_checkpoint_of_every_run_is_marked_on_a_joint_plane(tmp_path):
+    parts = random_walk(7, seed=1), random_walk(5, seed=2)
+    plane = joint_plane(walks(tmp_path, *parts))
+    assert [name for name, _ in plane.marks] == ["run0", "run1"]
+    assert plane.marks[0][1] == (0.0, 0.0)
+    exact = plane.directions.double().numpy() @ (parts[1][-1].astype(float) - parts[0][-1])
+    np.testing.assert_allclose(plane.marks[1][1], exact, rtol=1e-5)
+    again = joint_plane([write_run(tmp_path / f"{i}/x", part) for i, part in enumerate(parts)])
+    ids = again.facts["plane_runs"]
+    assert [name for name, _ in again.marks] == [f"x ({ids[0]})", f"x ({ids[1]})"]
+
+
+def test_blocks_of_checkpoints_give_the_same_joint_plane(tmp_path, monkeypatch):
+    import landscape.paths
+
+    runs = walks(tmp_path, random_walk(7, seed=1), random_walk(6, seed=2))
+    whole = joint_plane(runs)
+    monkeypatch.setattr(landscape.paths, "_BLOCK_BYTES", 3 * 8 * 40)
+    torch.testing.assert_close(joint_plane(runs).directions, whole.directions)
+
+
+def arms(*lengths, size=500):
+    """Walks of orthogonal steps of these lengths from one start."""
+    total, taken, thetas = np.eye(size, dtype=np.float32), 0, []
+    for own in lengths:
+        moves = total[taken : taken + len(own)] * np.array(own)[:, None]
+        taken += len(own)
+        path = np.concatenate([np.zeros((1, size)), np.cumsum(moves, axis=0)])
+        thetas.append(path.astype(np.float32))
+    return thetas
+
+
+def test_two_arms_of_equal_steps_explain_what_one_walk_does(tmp_path):
+    """Case 16 for two runs from one start: 60.8 and 15.2 %."""
+    path = measure_joint_path(walks(tmp_path, *arms(np.ones(120), np.ones(120))))
+    np.testing.assert_allclose(100 * path.explained_null[:2], [60.8, 15.2], atol=0.3)
+    np.testing.assert_allclose(path.explained[:20], path.explained_null[:20], rtol=1e-6)
+
+
+def test_joint_null_has_the_runs_own_starts_and_step_lengths(tmp_path):
+    first, second, third = arms(np.linspace(1, 0.2, 9), np.ones(4), np.full(6, 0.1))
+    second = second + np.eye(500, dtype=np.float32)[-1] * 5  # from another start
+    path = measure_joint_path(walks(tmp_path, first, second, third))
+    assert path.explained[0] > 0.5
+    np.testing.assert_allclose(path.explained, path.explained_null, rtol=1e-5, atol=1e-9)
+
+
+def test_runs_that_drift_explain_more_than_the_joint_null(tmp_path):
+    drift = np.outer(np.arange(10), np.ones(300) / 10).astype(np.float32)
+    noise = np.random.default_rng(0).standard_normal((2, 10, 300)).astype(np.float32) / 10
+    path = measure_joint_path(walks(tmp_path, drift + noise[0], -drift + noise[1]))
+    assert path.explained[0] > path.explained_null[0] + 0.2
+
+
+def test_runs_that_share_no_plane_are_refused(tmp_path):
+    first, second = walks(tmp_path, random_walk(4), random_walk(4, seed=1))
+    other = write_run(tmp_path / "other", random_walk(4, size=30))
+    renamed = write_run(tmp_path / "renamed", random_walk(4), name="bias")
+    nan = np.where(np.arange(4)[:, None] == 2, np.nan, random_walk(4, seed=2))
+    diverged = write_run(tmp_path / "diverged", nan)
+    line = walks(tmp_path / "line", *(np.outer([i, i + 1], np.ones(4)) for i in range(2)))
+    for runs, message in (
+        ([first], "at least 2 different runs, got .*run0"),
+        ([], "got none"),
+        ([first, second, first], "2 different runs"),
+        ([first, other], "one layout, got 40 parameters .* 30 in 1, or"),
+        ([first, renamed], "or under other names"),
+        ([first, diverged], "NaN or infinity at step 2 of .*diverged"),
+        (line, "span 2 directions, got 1 in .*run0, .*run1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            joint_plane(runs)
 
 
 # Hessian planes
