@@ -26,6 +26,12 @@ COMMANDS = {
     "surface": Command(
         "loss on a plane", "landscape surface runs/a --plane trajectory --points 21"
     ),
+    "barrier": Command(
+        "loss on the lines between minima", "landscape barrier runs/a runs/b runs/c --test"
+    ),
+    "curve": Command(
+        "a path of low loss between two minima", "landscape curve runs/a runs/b --updates 500"
+    ),
     "spectrum": Command(
         "Hessian eigenvalues and their density", "landscape spectrum runs/a --k 10 --checkpoint all"
     ),
@@ -36,6 +42,9 @@ COMMANDS = {
     "figure": Command(
         "a paper figure of a measured result",
         "landscape figure runs/a surface --venue icml --format pdf",
+    ),
+    "import": Command(
+        "surfaces that other tools have written", "landscape import resnet56_surface.h5"
     ),
     "app": Command("look around in the dashboard", "landscape app runs"),
     "runs": Command("list the runs in a folder", "landscape runs runs"),

@@ -1,18 +1,18 @@
 """The commands: parse, call, report. Heavy imports stay inside the command that needs them."""
 
 import json
+import os
 import shutil
 import sys
-import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
+from landscape.analysis_commands import run_analysis
 from landscape.options import OPTIONS
 from landscape.parsers import Parser
-from landscape.terminal import ProgressBar, duration, near, number, table
+from landscape.terminal import ProgressBar, near, number, table
 
 Companion = Callable[[str], ModuleType]
 
@@ -21,126 +21,8 @@ def run(name: str, about: str, example: str, argv: list[str], companion: Compani
     """Parse one command's arguments and run it; its exit code."""
     parser = Parser(name, about, example)
     if name in OPTIONS:
-        return _analysis(name, parser, argv, companion)
+        return run_analysis(name, parser, argv, companion)
     return _COMMANDS[name](parser, argv, companion)
-
-
-def _analysis(name: str, parser: Parser, argv: list[str], companion: Companion) -> int:
-    parser.add_argument("run", nargs="*", help="run folders, or one's own model by --problem")
-    parser.add_options(OPTIONS[name])
-    parser.add_argument(
-        "--problem", help="module:function or file.py:function that makes one's own Problem"
-    )
-    parser.add_argument("--state", help="weights for --problem: .safetensors or a state_dict file")
-    parser.add_argument("--out", help="folder for the results of --problem (default: results)")
-    parser.add_argument("--again", action="store_true", help="measure even what is there")
-    parser.add_argument("--json", action="store_true", help="print what was measured as JSON")
-    args = parser.read(argv)
-    options = parser.options(OPTIONS[name], args)
-    from landscape.analyses import ANALYSES
-
-    reports = []
-    for subject in _subjects(args, getattr(options, "checkpoint", "last"), companion):
-        where = f"{subject.run.name} at step {subject.checkpoint}" if subject.run else "own model"
-        with ProgressBar(f"{name} of {where}", quiet=args.json) as progress:
-            answers = ANALYSES[name](subject, options, again=args.again, progress=progress)
-        for stored in answers:
-            if not args.json:
-                print(_report(stored, where))
-            reports.append({**headline(stored.result), "path": str(stored.path)})
-            reports[-1].update(kind=stored.result.kind, found=stored.found)
-            reports[-1].update(digest=stored.result.digest, facts=stored.result.facts)
-    if args.json:
-        from landscape.storage import plain
-
-        print(json.dumps(plain(reports), indent=1))
-    return 0
-
-
-def _subjects(args: Any, checkpoint: str, companion: Companion) -> Iterable[Any]:
-    from landscape.runs import Run
-
-    if not args.run and not args.problem:
-        raise ValueError(
-            "expected a run folder, or --problem module:function --state weights.safetensors"
-        )
-    runs = [Run(folder) for folder in args.run]  # a wrong path is told before torch is loaded
-    from landscape.problems import load_problem, load_state
-    from landscape.subjects import Subject, subjects_of_run
-
-    if not runs:
-        problem = load_problem(args.problem, {}, {})
-        if args.state:
-            load_state(problem.model, args.state)
-        yield Subject(problem=problem, folder=Path(args.out or "results"))
-        return
-    for run in runs:
-        name = args.problem or run.problem["name"]
-        builtin = companion("training.problems").PROBLEMS if not args.problem else {}
-        problem = load_problem(name, run.problem["options"] if not args.problem else {}, builtin)
-        yield from subjects_of_run(run, problem, checkpoint)
-
-
-def headline(result: Any) -> dict[str, Any]:
-    """The few numbers of a result that a reader wants first."""
-    import numpy as np
-
-    if result.kind in ("profile", "surface"):
-        finite = result.loss[np.isfinite(result.loss)]
-        low, high = (finite.min(), finite.max()) if finite.size else (np.nan, np.nan)
-        return {
-            "points": int(result.evaluated.sum()),
-            "lowest loss": float(low),
-            "highest loss": float(high),
-            "diverged": int((result.evaluated & ~np.isfinite(result.loss)).sum()),
-        }
-    if result.kind == "spectrum":
-        return {
-            "λ1": float(result.eigenvalues[0]),
-            f"λ{len(result.eigenvalues)}": float(result.eigenvalues[-1]),
-            "largest residual": float(result.residuals.max()),
-            "matvecs": result.matvecs,
-            "converged": result.converged,
-        }
-    if result.kind == "density":
-        trace, error = result.facts.get("trace"), result.facts.get("trace_error")
-        return {"trace": trace, "standard error": error, "matvecs": result.matvecs}
-    if result.kind == "consistency":
-        return {
-            "mean cosine": result.mean_cosine,
-            "interval low": result.interval_low,
-            "interval high": result.interval_high,
-            "null low": result.null_low,
-            "null high": result.null_high,
-            "resultant length": result.resultant_length,
-        }
-    return {
-        "checkpoints": len(result.step),
-        "variance in the plane": float(result.explained[:2].sum()),
-        "null": float(result.explained_null[:2].sum()),
-        "largest off-plane distance": float(result.off_plane.max()),
-    }
-
-
-def _report(stored: Any, where: str) -> str:
-    from landscape.figures.captions import caption
-
-    result = stored.result
-    what = result.kind
-    if what == "consistency":
-        what = f"consistency, {result.protocol}, {result.perturbation}"
-    numbers = ", ".join(
-        f"{name} {value if isinstance(value, bool | int) else number(value)}"
-        for name, value in headline(result).items()
-    )
-    seconds = result.provenance.get("seconds", 0)
-    state = "measured before" if stored.found else f"measured in {duration(seconds)}"
-    width = min(shutil.get_terminal_size((80, 24)).columns, 100)
-    texts = [
-        textwrap.fill(text, width, initial_indent="  ", subsequent_indent="  ")
-        for text in (numbers, caption(result))
-    ]
-    return "\n".join([f"{what} of {where}", *texts, f"  {stored.path} ({state})"])
 
 
 def _train(parser: Parser, argv: list[str], companion: Companion) -> int:
@@ -201,6 +83,20 @@ def _app(parser: Parser, argv: list[str], companion: Companion) -> int:
         print(f"serving {args.folder} at {url} (Ctrl-C ends it)", flush=True)
 
     main.serve(Path(args.folder), port=args.port, on_ready=ready)
+    return 0
+
+
+def _import(parser: Parser, argv: list[str], companion: Companion) -> int:
+    parser.add_argument("file", nargs="+", help="surface files of other tools")
+    parser.add_argument("--out", help="file to write (default: its name, with .h5)")
+    parser.add_argument("--projections", help="tomgoldstein's projection of a path on the plane")
+    args = parser.read(argv)
+    if args.out and len(args.file) > 1:
+        raise ValueError(f"--out names one file, got {len(args.file)} files to import")
+    from landscape.foreign import import_file
+
+    for file in args.file:
+        print(import_file(file, out=args.out, projections=args.projections))
     return 0
 
 
@@ -271,7 +167,6 @@ def _demo(parser: Parser, argv: list[str], companion: Companion) -> int:
     if args.no_serve:
         return 0
     # A fresh process: the dashboard never holds torch in memory.
-    import os
 
     port = ["--port", str(args.port)] if args.port else []
     sys.stdout.flush()
@@ -281,6 +176,7 @@ def _demo(parser: Parser, argv: list[str], companion: Companion) -> int:
 _COMMANDS: dict[str, Callable[[Parser, list[str], Companion], int]] = {
     "demo": _demo,
     "train": _train,
+    "import": _import,
     "figure": _figure,
     "app": _app,
     "runs": _runs,

@@ -30,6 +30,10 @@ _EVERY_STEP = 50  # up to here convergence is asked for at every step, then at e
 Progress = Callable[[int, int], None]
 
 
+class NotFiniteError(ValueError):
+    """A Hessian-vector product holds NaN or infinity."""
+
+
 def find_eigenpairs(
     objective: Objective,
     *,
@@ -190,7 +194,7 @@ class _Products:
         if bad.any():
             first = int(bad.nonzero()[0])
             name = next(e.name for e in self.objective.layout if first < e.slice.stop)
-            raise ValueError(
+            raise NotFiniteError(
                 f"Hessian-vector products must be finite, got NaN or infinity in {int(bad.sum())} "
                 f"of {bad.numel()} entries of product {self.count}, first in {name!r}; check that "
                 "the loss is finite and twice differentiable at this theta"

@@ -1,7 +1,8 @@
 """What an analysis looks at: a problem at a checkpoint of a run, or with weights of one's own."""
 
+import copy
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,55 +11,174 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscape.modules import layout_of, load_theta
+from landscape.modules import Weights, buffers_of, flatten, layout_of, load_theta
 from landscape.objectives import Objective
-from landscape.problems import Problem
+from landscape.perturbations import Perturbation, aace, sam
+from landscape.problems import Problem, load_state
 from landscape.runs import Run, RunFileError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What is analysed: a problem at one checkpoint of a run, or with weights of one's own."""
+    """What is analysed: a problem at a checkpoint of a run, with weights of one's own, or several.
+
+    Several runs, or weights, are one subject for what lies between them.
+    """
 
     problem: Problem
     folder: Path
     """Where results are kept."""
     run: Run | None = None
     checkpoint: int = 0
+    weights: tuple[Weights, ...] = ()
+    """The minima of an analysis of several; empty for one."""
+    runs: tuple[Run, ...] = ()
+    """The runs that they come from, where they come from runs."""
+    checkpoints: tuple[int, ...] = ()
+    """The step of each of these runs."""
+    device: str | None = None
+    """Where to compute; where the model is, by default."""
 
     @property
     def identity(self) -> str:
-        """The run's id, or a digest of the weights where there is no run."""
+        """The run's id, a digest of the weights where there is no run, or those of several."""
         if self.run is not None:
             return self.run.id
-        total = hashlib.sha256()
-        for name, tensor in self.problem.model.state_dict().items():
-            total.update(name.encode())
-            total.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
-        return total.hexdigest()
+        if self.runs:
+            steps = zip(self.runs, self.checkpoints, strict=True)
+            return "+".join(f"{run.id}@{step}" for run, step in steps)
+        if self.weights:
+            return "+".join(_digest({"theta": weights.theta}) for weights in self.weights)
+        return _digest(self.problem.model.state_dict())
 
-    def objective(self, *, samples: int, seed: int, bn: str, batch_size: int = 256) -> Objective:
-        """The loss of the training data at this checkpoint, on a seeded subset."""
-        data = select_samples(self.problem.train, samples=samples, seed=seed)
-        options = {"bn": bn, "batch_size": batch_size}
+    def objective(
+        self, *, samples: int, seed: int, bn: str, batch_size: int = 256, test: bool = False
+    ) -> Objective:
+        """The loss of the training or test data at this checkpoint, on a seeded subset.
+
+        Raises:
+            ValueError: If test data are asked for and the problem has none.
+        """
+        if test and self.problem.test is None:
+            raise ValueError(
+                "the problem must have test data to measure them, got none; give Problem(test=...)"
+            )
+        whole = self.problem.test if test else self.problem.train
+        data = select_samples(whole, samples=samples, seed=seed)
+        options = {"bn": bn, "batch_size": batch_size, "device": self.device}
+        options["metrics"] = self.problem.metrics
         return Objective(self.problem.model, self.problem.loss_fn, data, **options)
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of a training step."""
+        return int(self.run.config.get("batch_size", 128)) if self.run else 128
+
+    def perturbation(self, name: str) -> Perturbation:
+        """A perturbation by name, with the run's own settings where it trained with it.
+
+        Raises:
+            ValueError: If there is none of this name.
+        """
+        settings = self.run.config if self.run else {}
+        trained = str(settings.get("method", "")).rpartition("+")[2] == name
+        if name == "sam":
+            return sam(settings["rho"]) if trained else sam()
+        if name == "aace" and trained:
+            return aace(
+                settings["rho"],
+                normalize=settings["aace_normalize"],
+                threshold=settings["aace_threshold"],
+            )
+        if name == "aace":
+            return aace()
+        raise ValueError(f"perturbations must be sam, aace, or both by comma, got {name!r}")
 
     def facts(self, kind: str) -> dict[str, Any]:
         """Who was measured: run, method, checkpoint, data."""
         facts: dict[str, Any] = {"analysis": kind, "data": "training set, no augmentation"}
+        if self.weights:
+            facts["weights"] = [weights.name for weights in self.weights]
+        first = self.run or (self.runs[0] if self.runs else None)
+        if first is not None:
+            data = first.summary.get("data", first.problem["name"])
+            facts["data"] = f"{data} training set, no augmentation"
+            if "model" in first.config:
+                facts["model"] = first.config["model"]
+        if self.runs:
+            facts["runs"] = [run.id for run in self.runs]
+            facts["run_names"] = [run.name for run in self.runs]
         if self.run is not None:
-            data = self.run.summary.get("data", self.run.problem["name"])
             facts.update(
                 run=self.run.id,
                 run_name=self.run.name,
                 method=self.run.method,
                 checkpoint=self.checkpoint,
-                data=f"{data} training set, no augmentation",
                 training_seed=self.run.config.get("seed"),
             )
-            if "model" in self.run.config:
-                facts["model"] = self.run.config["model"]
         return facts
+
+
+def _digest(state: dict[str, Tensor]) -> str:
+    total = hashlib.sha256()
+    for name, tensor in state.items():
+        total.update(name.encode())
+        total.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
+    return total.hexdigest()
+
+
+def subject_of_runs(runs: Sequence[Run], problem: Problem, checkpoint: str = "last") -> Subject:
+    """Several runs of one problem as one subject, each at "first", "last" or a step.
+
+    Results go to the folder `joint` beside the first run.
+
+    Raises:
+        RunFileError: If a run is still being written, keeps no such checkpoint, or was made by
+            another problem.
+        ValueError: If a run is named twice, or several checkpoints are asked for.
+    """
+    if "," in str(checkpoint) or checkpoint == "all":
+        raise ValueError(
+            f"several runs are measured at one checkpoint each, got {checkpoint!r}; take last, "
+            "first or a step"
+        )
+    if len({run.id for run in runs}) < len(runs):
+        raise ValueError(f"each run may stand once, got {', '.join(str(run.path) for run in runs)}")
+    others = [run for run in runs if run.problem["name"] != runs[0].problem["name"]]
+    if others:
+        raise RunFileError(
+            f"all runs must be of one problem, got {runs[0].problem['name']!r} in {runs[0].path} "
+            f"and {others[0].problem['name']!r} in {others[0].path}"
+        )
+    found, subjects = [], []
+    for run in runs:
+        (subject,) = subjects_of_run(run, problem, checkpoint)
+        model = subject.problem.model
+        name = f"{run.name} at {subject.checkpoint}"
+        found.append(Weights(name, flatten(model), buffers_of(model)))
+        subjects.append(subject)
+    return Subject(
+        problem=subjects[0].problem,
+        folder=runs[0].path.parent / "joint",
+        weights=tuple(found),
+        runs=tuple(runs),
+        checkpoints=tuple(subject.checkpoint for subject in subjects),
+    )
+
+
+def subject_of_states(problem: Problem, states: Sequence[str], folder: Path) -> Subject:
+    """One's own model with several files of weights, as one subject.
+
+    Raises:
+        ValueError: If a file does not fit the model.
+    """
+    found = []
+    for state in states:
+        model = copy.deepcopy(problem.model)
+        load_state(model, state)
+        found.append(Weights(Path(state).stem, flatten(model), buffers_of(model)))
+    load_state(problem.model, states[0])
+    return Subject(problem=problem, folder=folder, weights=tuple(found))
 
 
 def subjects_of_run(run: Run, problem: Problem, checkpoint: str = "last") -> Iterator[Subject]:

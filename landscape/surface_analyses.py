@@ -1,0 +1,343 @@
+"""The analyses of lines, planes and curves: run + options -> measured, saved result."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from landscape.answers import Progress, Stored, Unfinished, answer_by_points
+from landscape.connectivity import measure_barrier
+from landscape.curves import measure_curve
+from landscape.direction_files import read_directions
+from landscape.estimates import estimate_points
+from landscape.extents import extent_of_path, find_extent
+from landscape.objectives import Objective
+from landscape.options import (
+    BarrierOptions,
+    CurveOptions,
+    ProfileOptions,
+    SurfaceOptions,
+    asked,
+)
+from landscape.plane import Plane
+from landscape.planes import hessian_plane, joint_plane, random_plane, trajectory_plane
+from landscape.results import Result
+from landscape.slopes import gradient_direction, perturbation_direction
+from landscape.spans import Direction, line_plane, span_plane, three_point_plane
+from landscape.storage import plain
+from landscape.subjects import Subject
+from landscape.surfaces import measure_profile, measure_surface
+from landscape.trajectories import path_on_plane
+from landscape.work import Work
+
+PlaneOptions = ProfileOptions | SurfaceOptions
+
+_BEYOND_MINIMA = 0.5
+
+
+def profile(
+    subject: Subject,
+    options: ProfileOptions,
+    *,
+    again: bool = False,
+    progress: Progress | None = None,
+    shard: tuple[int, int] = (0, 1),
+    chunk: int | None = None,
+) -> list[Stored | Unfinished]:
+    """Loss along a direction."""
+    objective, test = _objectives(subject, options)
+
+    def measure(work: Work) -> Result:
+        plane = _settled_plane(work, lambda: choose_plane(subject, options, objective, axes=1))
+        extent = _settled_extent(work, options, plane, objective, np.empty((0, 2)))
+        return measure_profile(
+            objective,
+            plane,
+            extent=extent,
+            points=options.points,
+            repeats=options.repeats if options.plane == "random" else 1,
+            test=test,
+            eigenvalues=options.eigenvalues,
+            precision=options.precision,
+            chunk=chunk,
+            work=work,
+            progress=progress,
+        )
+
+    return _by_points(subject, "profile", options, objective, measure, again, shard)
+
+
+def surface(
+    subject: Subject,
+    options: SurfaceOptions,
+    *,
+    again: bool = False,
+    progress: Progress | None = None,
+    shard: tuple[int, int] = (0, 1),
+    chunk: int | None = None,
+) -> list[Stored | Unfinished]:
+    """Loss on a plane; for runs, with their checkpoints projected on it."""
+    if options.tolerance is not None and shard[1] > 1:
+        raise ValueError(
+            "tolerance decides from all points which to measure next, so it can't be shared out; "
+            f"measure in one process, or without tolerance, got share {shard[0]} of {shard[1]}"
+        )
+    objective, test = _objectives(subject, options)
+
+    def measure(work: Work) -> Result:
+        plane = _settled_plane(work, lambda: choose_plane(subject, options, objective, axes=2))
+        path = work.settle_arrays("path", lambda: _paths(subject, plane, objective))
+        extent = _settled_extent(work, options, plane, objective, path.get("path_position"))
+        result = measure_surface(
+            objective,
+            plane,
+            extent=extent,
+            points=options.points,
+            test=test,
+            eigenvalues=options.eigenvalues,
+            precision=options.precision,
+            tolerance=options.tolerance,
+            chunk=chunk,
+            work=work,
+            progress=progress,
+        )
+        labels = tuple(run.name for run in subject.runs)
+        return replace(result, **path, path_labels=labels if path and subject.runs else ())
+
+    return _by_points(subject, "surface", options, objective, measure, again, shard)
+
+
+def barrier(
+    subject: Subject,
+    options: BarrierOptions,
+    *,
+    again: bool = False,
+    progress: Progress | None = None,
+    shard: tuple[int, int] = (0, 1),
+    chunk: int | None = None,
+) -> list[Stored | Unfinished]:
+    """Loss on the straight lines between the subject's minima."""
+    objective, test = _objectives(subject, options)
+
+    def measure(work: Work) -> Result:
+        return measure_barrier(
+            objective,
+            subject.weights,
+            points=options.points,
+            test=test,
+            work=work,
+            progress=progress,
+        )
+
+    return _by_points(subject, "barrier", options, objective, measure, again, shard)
+
+
+def curve(
+    subject: Subject,
+    options: CurveOptions,
+    *,
+    again: bool = False,
+    progress: Progress | None = None,
+) -> list[Stored | Unfinished]:
+    """A trained path of low loss between the subject's two minima."""
+    objective, test = _objectives(subject, options)
+    first, last = subject.weights
+
+    def measure(work: Work) -> Result:
+        return measure_curve(
+            objective,
+            first,
+            last,
+            shape=options.shape,
+            bends=options.bends,
+            updates=options.updates,
+            learning_rate=options.learning_rate,
+            batch_size=options.batch_size,
+            points=options.points,
+            seed=options.seed,
+            test=test,
+            work=work,
+            progress=progress,
+        )
+
+    return _by_points(subject, "curve", options, objective, measure, again, (0, 1))
+
+
+def estimate(kind: str, subject: Subject, options: Any, *, chunk: int | None) -> dict[str, Any]:
+    """What a profile, surface or barrier will cost: see `estimate_points`."""
+    objective, test = _objectives(subject, options)
+    minima = len(subject.weights)
+    points = {
+        "profile": lambda: options.points * options.repeats,
+        "surface": lambda: options.points**2,
+        "barrier": lambda: minima + options.points * minima * (minima - 1) // 2,
+    }[kind]()
+    return estimate_points(
+        [over for over in (objective, test) if over is not None],
+        points=points,
+        eigenvalues=getattr(options, "eigenvalues", False),
+        precision=getattr(options, "precision", "full"),
+        chunk=chunk,
+    )
+
+
+def _objectives(subject: Subject, options: Any) -> tuple[Objective, Objective | None]:
+    asks = {"samples": options.samples, "seed": options.seed, "bn": options.bn}
+    test = subject.objective(**asks, test=True) if options.test else None
+    return subject.objective(**asks), test
+
+
+def _by_points(
+    subject: Subject,
+    kind: str,
+    options: Any,
+    objective: Objective,
+    measure: Callable[[Work], Result],
+    again: bool,
+    shard: tuple[int, int],
+) -> list[Stored | Unfinished]:
+    question = asked(options, checkpoint=subject.checkpoint)
+    return [answer_by_points(subject, kind, question, objective, measure, again=again, shard=shard)]
+
+
+def choose_plane(
+    subject: Subject, options: PlaneOptions, objective: Objective, *, axes: int
+) -> Plane:
+    """The plane that was asked for.
+
+    Raises:
+        ValueError: If the subject lacks what it is made of.
+    """
+    asked_for = options.plane
+    if asked_for == "random":
+        moves = {
+            "normalization": options.normalization,
+            "ignore": tuple(filter(None, options.ignore.split(","))),
+            "parameters": tuple(filter(None, options.parameters.split(","))),
+        }
+        if isinstance(options, SurfaceOptions):
+            moves["orthogonalize"] = options.orthogonalize
+        return random_plane(objective, **moves, seed=options.seed, axes=axes)
+    if asked_for == "hessian":
+        plane = hessian_plane(objective, seed=options.seed)
+        return plane if axes == 2 else _first_axis(plane)
+    if asked_for == "minima":
+        return line_plane(*subject.weights) if axes == 1 else three_point_plane(*subject.weights)
+    if asked_for in ("trajectory", "joint"):
+        runs = subject.runs or ((subject.run,) if subject.run else ())
+        if not runs:
+            raise ValueError(
+                f"a {asked_for} plane needs runs with checkpoints, got one's own weights; choose "
+                "another plane"
+            )
+        return joint_plane(runs) if asked_for == "joint" else trajectory_plane(runs[0])
+    directions: list[Direction] = []
+    for word in asked_for.split(","):
+        directions += _directions(subject, word, objective, options.seed)
+    if len(directions) < axes:
+        raise ValueError(
+            f"a surface needs two directions, got {len(directions)} in {asked_for}; name another"
+        )
+    return span_plane(objective.theta, directions[:axes])
+
+
+def _directions(subject: Subject, word: str, objective: Objective, seed: int) -> list[Direction]:
+    if word == "gradient":
+        return [gradient_direction(objective)]
+    if word in ("sam", "aace"):
+        trained = subject.objective(samples=0, seed=seed, bn="batch")
+        perturbation = subject.perturbation(word)
+        size = subject.batch_size
+        return [perturbation_direction(trained, perturbation, batch_size=size, seed=seed)]
+    return list(read_directions(Path(word), objective.layout))
+
+
+def _first_axis(plane: Plane) -> Plane:
+    return replace(plane, directions=plane.directions[:1], labels=plane.labels[:1])
+
+
+def _paths(subject: Subject, plane: Plane, objective: Objective) -> dict[str, np.ndarray]:
+    """The checkpoints of the subject's runs on the plane; fields of a `Surface`."""
+    runs = (subject.run,) if subject.run else subject.runs
+    if len(runs) == 1:
+        return path_on_plane(runs[0], plane, objective)
+    parts = [path_on_plane(run, plane, objective) for run in runs]
+    if not parts:
+        return {}
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    counts = [len(part["path_step"]) for part in parts]
+    return {**joined, "path_run": np.repeat(np.arange(len(parts)), counts)}
+
+
+def _settled_extent(
+    work: Work,
+    options: PlaneOptions,
+    plane: Plane,
+    objective: Objective,
+    path: np.ndarray | None,
+) -> Sequence[float]:
+    def make() -> dict[str, Any]:
+        return {"extent": [float(end) for end in _extent(options, plane, objective, path)]}
+
+    return work.settle("extent", make)["extent"]
+
+
+def _extent(
+    options: PlaneOptions, plane: Plane, objective: Objective, path: np.ndarray | None
+) -> Sequence[float]:
+    axes = len(plane.directions)
+    if options.extent is not None:
+        return [-options.extent, options.extent] * axes
+    if options.rise is not None:
+        return find_extent(objective, plane, rise=options.rise)
+    if options.plane == "hessian":
+        # ½ λ a² = 1 nat along the sharpest direction
+        end = float(np.sqrt(2 / max(abs(plane.facts["eigenvalues"][0]), 1e-12)))
+        return [-end, end] * axes
+    if options.plane == "minima" and axes == 1:
+        return (-_BEYOND_MINIMA, 1 + _BEYOND_MINIMA)
+    if options.plane == "minima":
+        return extent_of_path(np.array([where for _, where in plane.marks]), options.points)
+    if options.plane in ("trajectory", "joint") and path is not None and len(path):
+        return extent_of_path(path, options.points)
+    return [-1.0, 1.0] * axes
+
+
+def _settled_plane(work: Work, make: Callable[[], Plane]) -> Plane:
+    """The plane that the first process chose: every other one, and a resumed one, takes it."""
+    arrays = work.settle_arrays("plane", lambda: _plane_arrays(make()))
+    told = json.loads(bytes(arrays["told"]).decode())
+    buffers = [
+        {name: torch.from_numpy(arrays[f"buffer {i} {k}"]) for k, name in enumerate(names)}
+        for i, names in enumerate(told["buffers"])
+    ]
+    return Plane(
+        torch.from_numpy(arrays["origin"]),
+        torch.from_numpy(arrays["directions"]),
+        labels=tuple(told["labels"]),
+        facts=told["facts"],
+        buffers=tuple(buffers),
+        marks=tuple((name, tuple(where)) for name, where in told["marks"]),
+    )
+
+
+def _plane_arrays(plane: Plane) -> dict[str, np.ndarray]:
+    told = {
+        "labels": plane.labels,
+        "facts": plane.facts,
+        "marks": plane.marks,
+        "buffers": [list(buffers) for buffers in plane.buffers],
+    }
+    arrays = {
+        "origin": plane.origin.cpu().numpy(),
+        "directions": plane.directions.cpu().numpy(),
+        "told": np.frombuffer(json.dumps(plain(told)).encode(), np.uint8),
+    }
+    for i, buffers in enumerate(plane.buffers):
+        for k, tensor in enumerate(buffers.values()):
+            arrays[f"buffer {i} {k}"] = tensor.cpu().numpy()
+    return arrays
