@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import namedtuple
 from pathlib import Path
 
@@ -452,10 +453,31 @@ def test_a_process_that_waited_while_another_merged_finds_nothing_to_join(part):
         assert not part.exists()
         with second.merging() as here:
             assert not here
-        part.mkdir()  # measured again meanwhile
+    assert [path.name for path in part.parent.iterdir()] == [".work.lock"]
+
+
+def test_a_process_that_waited_does_not_take_work_begun_meanwhile_for_its_own(part):
+    said, lock = [], str(part / ".merge.lock")
+
+    def wait_to_merge():
+        with second.merging() as here:
+            said.append(here)
+
+    def opened():
+        return [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.exists()]
+
+    with Work(part, shard=(0, 2)) as first, Work(part, shard=(1, 2)) as second:
+        waiting = threading.Thread(target=wait_to_merge)
+        with first.merging():
+            waiting.start()
+            wait_until(lambda: opened().count(lock) == 2)
+            first.remove()
+            part.mkdir()
+            Path(lock).touch()
+        waiting.join()
+        assert said == [False]
         with second.merging() as here:
             assert here
-    assert sorted(path.name for path in part.parent.iterdir()) == [".work.lock", part.name]
 
 
 def test_one_process_at_a_time_is_merging(part):
