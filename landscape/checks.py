@@ -81,6 +81,12 @@ CASES: tuple[Case, ...] = (
         function=known_answers.quadratic_sharpness,
     ),
     Case(
+        number=11,
+        title="double well",
+        source="(x² - 1)² is 1 at 0 between its minima; its second derivative is 12 x² - 4",
+        function=known_answers.double_well,
+    ),
+    Case(
         number=12,
         title="two minima on a ring",
         source="integrals of (x² + y² - 1)² along line and Bezier curve",

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from landscape.connectivity import measure_barrier
+from landscape.curves import measure_curve
 from landscape.formulas import (
     QuadraticOfLayer,
     Quantity,
@@ -18,6 +20,7 @@ from landscape.formulas import (
     largest_error,
     mean_output,
 )
+from landscape.modules import Weights
 from landscape.objectives import Objective
 from landscape.perturbations import displacement, sam
 from landscape.planes import Plane, random_plane
@@ -148,23 +151,47 @@ def _averages_by_quadrature(values: np.ndarray) -> Iterator[Quantity]:
     yield Quantity("its variance, ½ ρ⁴ ‖A‖²", exact, 0.5 * _RHO**4 * squares, 1e-12)
 
 
+def double_well() -> Iterator[Quantity]:
+    """Case 11: (x² − 1)² between its minima ±1."""
+    objective = formula_objective(lambda w: (w @ w - 1) ** 2, [0.0])
+    barrier = measure_barrier(objective, _named([-1.0], [1.0]))
+    yield Quantity("barrier over the mean of the ends", 1, float(barrier.height[0, 1]), 1e-12)
+    over_line = float(barrier.height_over_line[0, 1])
+    yield Quantity("barrier over the line", 1, over_line, 1e-12)
+    yield Quantity("distance", 2, float(barrier.distance[0, 1]), 1e-12)
+    for x, exact in ((1.0, 8.0), (-1.0, 8.0), (0.0, -4.0)):
+        about = formula_objective(lambda w: (w @ w - 1) ** 2, [x])
+        found = find_eigenpairs(about, k=1, tolerance=1e-9, seed=0).eigenvalues
+        yield Quantity(f"curvature at {x:g}", exact, float(found[0]), 1e-9)
+
+
 def ring() -> Iterator[Quantity]:
     """Case 12: (x² + y² − 1)² between its minima (±1, 0)."""
     objective = formula_objective(lambda w: (w @ w - 1) ** 2, [0.0, 0.0])
-    line = Plane(objective.theta, torch.tensor([[1.0, 0.0]]))
-    loss = measure_profile(objective, line, extent=1.0, points=21).loss[0]
-    barrier = float(loss.max() - (loss[0] + loss[-1]) / 2)
-    yield Quantity("barrier on the straight line", 1, barrier, 1e-12)
+    minima = _named([-1.0, 0.0], [1.0, 0.0])
+    height = float(measure_barrier(objective, minima).height[0, 1])
+    yield Quantity("barrier on the straight line", 1, height, 1e-12)
     minimum = formula_objective(lambda w: (w @ w - 1) ** 2, [1.0, 0.0])
     found = find_eigenpairs(minimum, k=2, tolerance=1e-9, seed=0).eigenvalues
     yield Quantity("curvature across the ring", 8, float(found[0]), 1e-9)
     yield Quantity("curvature along the ring", 0, float(found[1]), 1e-9)
-    control = 2 * math.sqrt(9 / 8)
-    nodes, weights = np.polynomial.legendre.leggauss(8)
-    mean = weights @ _along_curve(objective, (nodes + 1) / 2, control) / 2
-    yield Quantity("mean on the best Bezier curve, 2/105", 2 / 105, float(mean), 1e-12)
-    highest = _along_curve(objective, np.linspace(0, 1, 301), control).max()
-    yield Quantity("largest on the best Bezier curve, (2/9)²", 4 / 81, float(highest), 1e-5)
+    curve = measure_curve(
+        objective,
+        *minima,
+        updates=80,
+        learning_rate=1.0,
+        momentum=0.5,
+        batch_size=0,
+        nodes=5,
+        seed=0,
+        points=301,
+    )
+    across, up = curve.bend_position[0]
+    yield Quantity("best bend, midway between the ends", 1, float(across), 1e-5)
+    yield Quantity("best bend, 2 √(9/8) off the line", 2 * math.sqrt(9 / 8), float(up), 1e-5)
+    mean, highest = curve.training_loss[-1], curve.facts["max_loss"]
+    yield Quantity("mean on the best Bezier curve, 2/105", 2 / 105, float(mean), 1e-9)
+    yield Quantity("largest on the best Bezier curve, (2/9)²", 4 / 81, highest, 1e-5)
 
 
 def lanczos_quadrature() -> Iterator[Quantity]:
@@ -246,10 +273,10 @@ def filter_normalization() -> Iterator[Quantity]:
     )
 
 
-def _along_curve(objective: Objective, t: np.ndarray, control: float) -> np.ndarray:
-    """Return the loss on the quadratic Bezier curve from (-1, 0) by (0, control) to (1, 0)."""
-    points = np.stack([2 * t - 1, 2 * t * (1 - t) * control], axis=1)
-    return np.array([objective(point) for point in points])
+def _named(first: list[float], last: list[float]) -> tuple[Weights, Weights]:
+    """Return two minima by name."""
+    one, other = (torch.tensor(place, dtype=torch.float64) for place in (first, last))
+    return Weights("one minimum", one), Weights("the other", other)
 
 
 def _diagonal(values: np.ndarray) -> Objective:

@@ -2,17 +2,26 @@ import math
 from collections import defaultdict
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from landscape import checks, directions, known_answers, known_perturbations, spectra
+from landscape import (
+    bends,
+    checks,
+    connectivity,
+    directions,
+    known_answers,
+    known_perturbations,
+    spectra,
+)
 from landscape.checks import CASES, Case, run_checks
 from landscape.formulas import Quantity
 from landscape.objectives import Objective
 from landscape.perturbations import Perturbation
 from landscape.planes import Plane
 
-NUMBERS = (1, 2, 4, 5, 7, 8, 9, 12, 14, 17, 18, 22)
+NUMBERS = (1, 2, 4, 5, 7, 8, 9, 11, 12, 14, 17, 18, 22)
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +210,40 @@ def vectors_not_made_unit(patch):
     replace_public(patch, "consistency_of", wrong)
 
 
+def ends_left_out(patch):
+    right = connectivity._heights
+
+    def wrong(lines, t):
+        return right(lines[..., 1:-1], t[1:-1])
+
+    patch.setattr(connectivity, "_heights", wrong)
+
+
+def line_off_center(patch):
+    right = connectivity._between
+
+    def wrong(objective, first, last, t):
+        return right(objective, first, last, 0.98 * t)
+
+    patch.setattr(connectivity, "_between", wrong)
+
+
+def bends_with_half_their_weight(patch):
+    right = bends.control_weights
+    patch.setattr(
+        bends, "control_weights", lambda *given: right(*given) * np.array([1.0, 0.5, 1.0])
+    )
+
+
+def t_drawn_from_the_middle(patch):
+    right = bends._draw
+
+    def wrong(*given):
+        return [(0.25 + t / 2, share) for t, share in right(*given)]
+
+    patch.setattr(bends, "_draw", wrong)
+
+
 BREAKS = [
     (1, negated("aace_loss")),
     (1, called_with("aace_loss", threshold=0.0)),
@@ -216,9 +259,16 @@ BREAKS = [
     (8, scaled_hessian),
     (8, eigenvalues_in_reverse),
     (9, axes_swapped),
+    (9, off_center),
     (9, negated("displacement")),
     (9, scaled_hessian),
-    (12, off_center),
+    (11, ends_left_out),
+    (11, line_off_center),
+    (11, scaled_hessian),
+    (11, loss_summed_over_samples),
+    (12, line_off_center),
+    (12, bends_with_half_their_weight),
+    (12, t_drawn_from_the_middle),
     (12, scaled_hessian),
     (12, loss_summed_over_samples),
     (14, nodes_without_weights),
