@@ -6,6 +6,7 @@ that can be done and said in any case: `facts["imported_from"]["warnings"]`.
 
 import hashlib
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,7 @@ def _report(target: Path, result: Surface | Profile) -> str:
     )
     what = f"{target}: {result.kind} of {points} points from {origin['file']} ({origin['format']})"
     notes = [f"  - {warning}" for warning in origin["warnings"]]
-    return "\n".join([what, *notes, f"next: landscape figure {target}"])
+    return "\n".join([what, *notes, f"next: landscape figure {shlex.quote(str(target))}"])
 
 
 def _check_axes(path: Path, fields: dict[str, Any]) -> None:

@@ -183,8 +183,8 @@ def _eigenvalues(found: dict[str, np.ndarray], warnings: list[str]) -> dict[str,
 def _facts(path: Path, found: dict[str, np.ndarray], warnings: list[str]) -> dict[str, Any]:
     """What the file's name says, as the tool makes it, of normalization and batch norm."""
     sets = {"train_loss": "training set", "test_loss": "test set"}
-    data = next((sets[name] for name in sets if name in found), "data")
-    facts: dict[str, Any] = {"data": f"{data} (not named in the file)"}
+    which = [f"{text} (unnamed)" for name, text in sets.items() if name in found]
+    facts: dict[str, Any] = {"data": which[0] if which else "unnamed data"}
     name = path.name
     if path.parent.name.startswith("PCA_") and not re.search(r"_(weights|states)[_.]", name):
         name = f"{path.parent.name}.{name}"

@@ -21,7 +21,6 @@ from landscape.storage import RunFileError
 
 _LARGEST_ARRAY = 1 << 27
 _LARGEST_RATIO = 1100  # deflate shrinks no further
-_MOST_MEMBERS = 1000
 _DAMAGED = (
     OSError,
     EOFError,
@@ -84,8 +83,6 @@ def names_of(path: Path) -> set[str]:
     """Names of the arrays in an archive."""
     with zipfile.ZipFile(path) as archive:
         members = archive.namelist()
-    if len(members) > _MOST_MEMBERS:
-        raise RunFileError(f"{path}: {len(members)} members, expected at most {_MOST_MEMBERS}")
     return {name.removesuffix(".npy") for name in members if name.endswith(".npy")}
 
 
@@ -183,7 +180,7 @@ def _plane(path: Path, names: set[str], warnings: list[str]) -> dict[str, Any]:
             "unit": "weight distance",
             "bn": "recomputed",
             "loss": "cross-entropy",
-            "data": "training set with augmentation (not named in the file)",
+            "data": "augmented training set (unnamed)",
         },
     }
 
@@ -242,7 +239,7 @@ def _landscaper(path: Path, warnings: list[str]) -> tuple[type, dict[str, Any]]:
         "Landscaper scales each tensor of a direction to the root of its size before moving: a "
         "plane asked for along eigenvectors is not that plane",
     ]
-    facts = {"data": "not named in the file"}
+    facts = {"data": "unnamed data"}
     values = np.where(evaluated, loss, np.nan)
     if dimensions == 1:
         rows = {"loss": values, "accuracy": np.full(steps, np.nan), "evaluated": evaluated}

@@ -3,6 +3,7 @@
 The files are written as those tools write them, from losses whose minimum is known.
 """
 
+import hashlib
 import io
 import struct
 import zipfile
@@ -79,6 +80,8 @@ def test_a_non_square_surface_has_each_value_where_it_was_measured(surface_file)
     assert told(result, "declared 5 × 4", "row by row")
     assert result.facts["imported_from"]["format"] == "tomgoldstein/loss-landscape surface"
     assert result.facts["imported_from"]["file"] == NAME
+    digest = hashlib.sha256(surface_file.read_bytes()).hexdigest()
+    assert result.facts["imported_from"]["sha256"] == digest
 
 
 def test_a_square_surface_is_read_the_same_way_without_a_warning_of_its_order(tmp_path):
@@ -360,6 +363,14 @@ def test_a_plane_through_minima_is_read_in_weight_distance_with_its_pure_loss(tm
     assert told(result, "--use_test")
 
 
+def test_arrays_that_lie_column_by_column_are_read_alike(tmp_path):
+    plain = read_foreign(plane_file(tmp_path / "plane.npz"))
+    turned = {"tr_nll": np.asfortranarray(plain.loss)}
+    np.testing.assert_array_equal(
+        read_foreign(plane_file(tmp_path / "turned.npz", **turned)).loss, plain.loss
+    )
+
+
 def test_a_curve_with_more_bends_than_the_plane_goes_through_is_at_unknown_distance(tmp_path):
     bends = np.array([[0.0, 0.0], [3.0, 3.0], [8.0, 0.0], [5.0, 1.0]])
     result = read_foreign(plane_file(tmp_path / "plane.npz", bend_coordinates=bends))
@@ -386,6 +397,7 @@ def test_a_plane_that_is_transposed_or_no_grid_is_refused(tmp_path):
         ("no such grid", {"grid": skewed}),
         ("'tr_nll' must be", {"tr_nll": np.zeros((4, 6))}),
         ("lacks the array 'tr_nll'", {"tr_nll": None}),
+        ("'alphas' must be", {"alphas": BETAS}),
         ("no such grid", {"grid": np.full_like(grid, np.nan)}),
         ("rising order", {"grid": grid[::-1]}),
         ("empty", {"grid": np.empty((0, 4, 2)), "alphas": np.empty(0)}),
@@ -489,6 +501,7 @@ HOSTILE_NPZ = {
     "not a whole .npz": {"coordinates": b"no header"},
     "'loss' must have one axis": {"coordinates": npy((0, 0), data=b"")},
     "one axis per row": {"coordinates": npy((1, 5), data=b"\0" * 40)},
+    "one axis per row of": {"coordinates": npy((1, 0), data=b""), "loss": npy((0,), data=b"")},
 }
 
 
@@ -576,6 +589,7 @@ def test_a_surface_that_is_hostile_or_unfinished_is_refused(tmp_path):
         {
             "nothing was evaluated": {},
             "as the coordinates say": {"train_loss": np.zeros((5, 5))},
+            "coordinates say, got": {"train_loss": np.zeros((2, 10))},
             "with 2 axes": {"train_loss": np.zeros(20)},
             "must be numbers": {"train_loss": np.full((5, 4), b"a")},
             "rising order": {"train_loss": np.zeros((1, 4)), "xcoordinates": np.zeros(1)},
@@ -586,8 +600,10 @@ def test_a_surface_that_is_hostile_or_unfinished_is_refused(tmp_path):
         with pytest.raises(RunFileError, match=words):
             read_foreign(changed(name, **data))
     twice = changed("twice", train_loss=np.zeros((5, 4)), xcoordinates=np.zeros(5))
-    with pytest.raises(RunFileError, match="different finite numbers"):
-        read_foreign(twice)
+    endless = changed("endless", train_loss=np.zeros((5, 4)), xcoordinates=[0, 1, 2, 3, np.inf])
+    for path in (twice, endless):
+        with pytest.raises(RunFileError, match="different finite numbers"):
+            read_foreign(path)
 
 
 def test_forty_terabytes_in_a_surface_are_refused_before_they_are_read(tmp_path):
@@ -632,6 +648,7 @@ def test_an_import_lies_beside_the_old_file_under_a_name_of_its_own(surface_file
     assert made.name.startswith("surface-model_300.t7_weights_xignore=biasbn")
     assert made.stem.count("-") == 1
     assert import_file(plane_file(tmp_path / "plane.npz")).name == "surface-plane.h5"
+    assert import_file(plane_file(tmp_path / f"{'x' * 246}.npz")).is_file()
 
 
 def test_an_import_never_overwrites(surface_file, tmp_path):
