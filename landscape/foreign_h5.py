@@ -62,7 +62,7 @@ def _require_surface(path: Path, file: h5py.File) -> None:
         what = "a result of this toolkit: `landscape figure` draws it as it is"
     elif _has_directions(file):
         what = (
-            "directions, without losses: read_directions of landscape.planes makes a Plane of them"
+            "directions, without losses: measure on them with `landscape surface RUN --plane FILE`"
         )
     elif "proj_xcoord" in file:
         what = "a projected path: give it as `projections` beside the surface it belongs to"

@@ -565,7 +565,7 @@ def test_other_hdf5_files_are_refused_saying_what_to_do_with_them(surface_file, 
         file["weights"] = np.zeros(3)
     for path, words in {
         own: "`landscape figure` draws it",
-        directions(tmp_path / "d.h5", one, one): "read_directions",
+        directions(tmp_path / "d.h5", one, one): "landscape surface RUN --plane FILE",
         projections(tmp_path / "p.h5", PATH): "as `projections` beside the surface",
         tmp_path / "other.h5": "got weights",
     }.items():
