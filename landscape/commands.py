@@ -89,14 +89,14 @@ def _app(parser: Parser, argv: list[str], companion: Companion) -> int:
 def _import(parser: Parser, argv: list[str], companion: Companion) -> int:
     parser.add_argument("file", nargs="+", help="surface files of other tools")
     parser.add_argument("--out", help="file to write (default: its name, with .h5)")
-    parser.add_argument("--projections", help="tomgoldstein's projection of a path on the plane")
+    parser.add_argument(
+        "--projections", nargs="*", help="tomgoldstein's files of a path on the plane"
+    )
     args = parser.read(argv)
-    if args.out and len(args.file) > 1:
-        raise ValueError(f"--out names one file, got {len(args.file)} files to import")
-    from landscape.foreign import import_file
+    from landscape.foreign import import_files
 
-    for file in args.file:
-        print(import_file(file, out=args.out, projections=args.projections))
+    for text in import_files(args.file, out=args.out, projections=args.projections):
+        print(text)
     return 0
 
 

@@ -87,7 +87,7 @@ class Parser:
         if any(word in ("-h", "--help") for word in argv):
             self._parser.print_help()
             raise SystemExit(0)
-        argv = [_underscored(word) for word in argv]
+        argv = self._switched_on([_underscored(word) for word in argv])
         file = self.peek(argv, "--config")
         if file is not None:
             if not Path(file).is_file():
@@ -98,6 +98,18 @@ class Parser:
             return self._parser.parse_args(argv)
         except ArgumentError as error:
             raise ValueError(self._explain(str(error))) from None
+
+    def _switched_on(self, argv: list[str]) -> list[str]:
+        """Let a bare --flag of a yes-or-no option mean yes; "--flag false" is still a no."""
+        after = [*argv[1:], ""]
+        return [
+            f"{word}=true"
+            if self._types.get(word.removeprefix("--")) is bool
+            and word.startswith("--")
+            and following.lower() not in ("true", "false", "yes", "no")
+            else word
+            for word, following in zip(argv, after, strict=True)
+        ]
 
     def options(self, options: type, args: Any) -> Any:
         """Build the dataclass from what was parsed."""

@@ -27,6 +27,7 @@ class ProgressBar:
             columns = shutil.get_terminal_size((80, 24)).columns
             self._bar = tqdm(
                 total=total,
+                initial=max(done - 1, 0),  # what was there before says nothing about the pace
                 desc=self._label,
                 file=sys.stderr,
                 ncols=min(columns, 100) - 1,

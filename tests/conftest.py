@@ -38,6 +38,28 @@ def trained(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def trained_three(tmp_path_factory) -> Path:
+    """A folder with real runs a, b and c: digits from three seeds, 30 steps each. Read only."""
+    from training.config import PRESETS
+    from training.loop import train
+
+    root = tmp_path_factory.mktemp("three")
+    for seed, name in enumerate("abc"):
+        config = replace(PRESETS["digits-sgd"](), steps=30, checkpoint_every=10, seed=seed)
+        train(config, root / name)
+    return root
+
+
+@pytest.fixture
+def three(trained_three, tmp_path) -> list[Run]:
+    """The three runs, in a folder of their own that may gain results."""
+    import shutil
+
+    shutil.copytree(trained_three, tmp_path / "three")
+    return [Run(tmp_path / "three" / name) for name in "abc"]
+
+
 @pytest.fixture
 def run(trained, tmp_path) -> Run:
     """The trained run, in a folder of its own that may gain results."""

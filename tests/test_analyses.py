@@ -6,10 +6,13 @@ import torch
 from torch.nn import functional
 
 from landscape.analyses import ANALYSES
+from landscape.modules import Weights, buffers_of, flatten
 from landscape.objectives import Objective
 from landscape.options import (
     OPTIONS,
+    BarrierOptions,
     ConsistencyOptions,
+    CurveOptions,
     ProfileOptions,
     SpectrumOptions,
     SurfaceOptions,
@@ -21,6 +24,8 @@ from training.problems import PROBLEMS
 QUICK = {
     "profile": ProfileOptions(samples=100, points=3, repeats=2),
     "surface": SurfaceOptions(samples=100, points=3),
+    "barrier": BarrierOptions(samples=100, points=3),
+    "curve": CurveOptions(samples=100, points=5, updates=3),
     "spectrum": SpectrumOptions(samples=100, k=2, probes=1, steps=4),
     "consistency": ConsistencyOptions(batches=4),
     "trajectory": OPTIONS["trajectory"](samples=100),
@@ -37,10 +42,23 @@ def last(run, problem):
     return subject
 
 
+def subject_for(kind, run, problem):
+    """The run at its end; for what lies between minima, its start and end as weights."""
+    subject = last(run, problem)
+    if kind not in ("barrier", "curve"):
+        return subject
+    (first,) = subjects_of_run(run, problem, "first")
+    ends = tuple(
+        Weights(name, flatten(end.problem.model), buffers_of(end.problem.model))
+        for name, end in (("start", first), ("end", subject))
+    )
+    return replace(subject, weights=ends)
+
+
 @pytest.mark.parametrize("kind", list(ANALYSES))
 def test_the_same_question_is_answered_once(run, problem, kind):
-    first = ANALYSES[kind](last(run, problem), QUICK[kind])
-    again = ANALYSES[kind](last(run, problem), QUICK[kind])
+    first = ANALYSES[kind](subject_for(kind, run, problem), QUICK[kind])
+    again = ANALYSES[kind](subject_for(kind, run, problem), QUICK[kind])
     assert not any(stored.found for stored in first)
     assert all(stored.found for stored in again)
     assert [a.result.digest for a in first] == [b.result.digest for b in again]
@@ -155,13 +173,13 @@ def test_a_run_still_being_written_is_refused(tmp_path, run, problem):
 def test_the_model_of_the_problem_is_left_alone(run, problem):
     before = {name: value.clone() for name, value in problem.model.state_dict().items()}
     for kind in ANALYSES:
-        ANALYSES[kind](last(run, problem), QUICK[kind])
+        ANALYSES[kind](subject_for(kind, run, problem), QUICK[kind])
     assert all(torch.equal(before[k], v) for k, v in problem.model.state_dict().items())
 
 
 def test_stored_results_say_how_they_were_measured(run, problem):
     for kind in ANALYSES:
-        for stored in ANALYSES[kind](last(run, problem), QUICK[kind]):
+        for stored in ANALYSES[kind](subject_for(kind, run, problem), QUICK[kind]):
             facts = stored.result.facts
             assert facts["run"] == run.id
             assert facts["method"] == "SAM+AACE"

@@ -186,7 +186,7 @@ def test_different_directions_give_different_surfaces():
 # Models and data
 
 
-@pytest.mark.parametrize("bn", BN_POLICIES)
+@pytest.mark.parametrize("bn", [bn for bn in BN_POLICIES if bn != "interpolated"])
 def test_batchnorm_net_is_finite_everywhere_and_its_buffers_stay(bn):
     """PEERS §5, 13 and 16: directions move parameters only, never running statistics."""
     model = trained_net()
