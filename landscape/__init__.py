@@ -9,20 +9,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from landscape import perturbations as perturbations
+    from landscape.connectivity import measure_barrier as measure_barrier
     from landscape.consistency import measure_consistency as measure_consistency
+    from landscape.curves import measure_curve as measure_curve
+    from landscape.direction_files import read_directions as read_directions
+    from landscape.extents import find_extent as find_extent
+    from landscape.foreign import read_foreign as read_foreign
+    from landscape.modules import Weights as Weights
     from landscape.objectives import Objective as Objective
     from landscape.optimizers import SAM as SAM
     from landscape.optimizers import frozen_batchnorm as frozen_batchnorm
     from landscape.perturbations import Perturbation as Perturbation
     from landscape.perturbations import aace_loss as aace_loss
-    from landscape.planes import Plane as Plane
+    from landscape.plane import Plane as Plane
     from landscape.planes import hessian_plane as hessian_plane
+    from landscape.planes import joint_plane as joint_plane
     from landscape.planes import random_plane as random_plane
     from landscape.planes import trajectory_plane as trajectory_plane
     from landscape.problems import Problem as Problem
     from landscape.recorders import Recorder as Recorder
     from landscape.result_files import load_result as load_result
+    from landscape.results import Barrier as Barrier
     from landscape.results import Consistency as Consistency
+    from landscape.results import Curve as Curve
     from landscape.results import Density as Density
     from landscape.results import Profile as Profile
     from landscape.results import Spectrum as Spectrum
@@ -30,11 +39,17 @@ if TYPE_CHECKING:
     from landscape.results import Trajectory as Trajectory
     from landscape.runs import Run as Run
     from landscape.runs import RunFileError as RunFileError
+    from landscape.slopes import gradient_direction as gradient_direction
+    from landscape.slopes import perturbation_direction as perturbation_direction
+    from landscape.spans import line_plane as line_plane
+    from landscape.spans import span_plane as span_plane
+    from landscape.spans import three_point_plane as three_point_plane
     from landscape.spectra import estimate_density as estimate_density
     from landscape.spectra import find_eigenpairs as find_eigenpairs
     from landscape.surfaces import measure_profile as measure_profile
     from landscape.surfaces import measure_surface as measure_surface
     from landscape.trajectories import measure_trajectory as measure_trajectory
+    from landscape.work import Work as Work
 
 __version__ = "0.1.0"
 
@@ -42,12 +57,23 @@ _HOME = {
     # measure
     "Objective": "objectives",
     "Problem": "problems",
-    "Plane": "planes",
+    "Weights": "modules",
+    "Plane": "plane",
     "random_plane": "planes",
     "trajectory_plane": "planes",
+    "joint_plane": "planes",
     "hessian_plane": "planes",
+    "line_plane": "spans",
+    "three_point_plane": "spans",
+    "span_plane": "spans",
+    "gradient_direction": "slopes",
+    "perturbation_direction": "slopes",
+    "read_directions": "direction_files",
+    "find_extent": "extents",
     "measure_profile": "surfaces",
     "measure_surface": "surfaces",
+    "measure_barrier": "connectivity",
+    "measure_curve": "curves",
     "find_eigenpairs": "spectra",
     "estimate_density": "spectra",
     "measure_consistency": "consistency",
@@ -61,13 +87,17 @@ _HOME = {
     # store
     "Run": "runs",
     "RunFileError": "runs",
+    "Work": "work",
     "Profile": "results",
     "Surface": "results",
+    "Barrier": "results",
+    "Curve": "results",
     "Spectrum": "results",
     "Density": "results",
     "Consistency": "results",
     "Trajectory": "results",
     "load_result": "result_files",
+    "read_foreign": "foreign",
 }
 
 __all__ = ["__version__", "perturbations", *_HOME]  # noqa: PLE0604 - names from one table

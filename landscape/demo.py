@@ -17,7 +17,9 @@ import numpy as np
 from landscape.analyses import ANALYSES
 from landscape.exports import draw_and_save
 from landscape.options import (
+    BarrierOptions,
     ConsistencyOptions,
+    CurveOptions,
     ProfileOptions,
     SpectrumOptions,
     SurfaceOptions,
@@ -25,7 +27,7 @@ from landscape.options import (
 )
 from landscape.problems import Problem, load_problem
 from landscape.runs import Run, RunFileError
-from landscape.subjects import subjects_of_run
+from landscape.subjects import Subject, subject_of_runs, subjects_of_run
 from landscape.terminal import ProgressBar, duration, number, table
 
 METHODS = ("sgd", "sam", "aace")
@@ -60,11 +62,12 @@ def run_demo(out: Path | None, companion: Companion, say: Say, *, data: str = "a
     say(f"data: {dataset.name}, {dataset.why}")
     presets = "fashion" if dataset.name.startswith("Fashion") else "digits"
     runs = [_trained(folder, f"{presets}-{method}", companion, say) for method in METHODS]
+    builtin = companion("training.problems").PROBLEMS
     for run in runs:
-        builtin = companion("training.problems").PROBLEMS
         problem = load_problem(run.problem["name"], run.problem["options"], builtin)
         _measure(run, problem, say)
-    figures = _draw(runs, folder / "figures", say)
+    joint = _measure_together(runs, problem, say)
+    figures = _draw(runs, joint, folder / "figures", say)
     say("")
     say(_summary(runs))
     say(f"figures: {figures}   runs: {folder}")
@@ -125,20 +128,46 @@ def _measure(run: Run, problem: Problem, say: Say) -> None:
         ("consistency", ConsistencyOptions(checkpoint=",".join(steps))),
         ("trajectory", TrajectoryOptions(samples=SAMPLES)),
     )
-    start, found, measured = time.monotonic(), 0, 0
-    for kind, options in plan:
-        subjects = list(subjects_of_run(run, problem, getattr(options, "checkpoint", "last")))
-        for i, subject in enumerate(subjects):
-            place = f" {i + 1}/{len(subjects)}" if len(subjects) > 1 else ""
-            with ProgressBar(f"{kind} of {run.name}{place}") as progress:
-                for stored in ANALYSES[kind](subject, options, progress=progress):
-                    found, measured = found + stored.found, measured + (not stored.found)
+    work = [
+        (kind, options, subject)
+        for kind, options in plan
+        for subject in subjects_of_run(run, problem, getattr(options, "checkpoint", "last"))
+    ]
+    _answer(work, run.name, say)
+
+
+def _measure_together(runs: list[Run], problem: Problem, say: Say) -> list[Path]:
+    """What lies between the runs; the files of the results."""
+    ends = [runs[0], runs[-1]]
+    work = [
+        ("barrier", BarrierOptions(samples=SAMPLES, test=True), subject_of_runs(runs, problem)),
+        (
+            "curve",
+            CurveOptions(samples=SAMPLES, updates=300, points=31),
+            subject_of_runs(ends, problem),
+        ),
+        (
+            "surface",
+            SurfaceOptions(samples=SAMPLES, plane="joint", points=15),
+            subject_of_runs(runs, problem),
+        ),
+    ]
+    return _answer(work, "all runs", say)
+
+
+def _answer(work: list[tuple[str, Any, Subject]], name: str, say: Say) -> list[Path]:
+    start, answers = time.monotonic(), []
+    for number_of, (kind, options, subject) in enumerate(work, 1):
+        with ProgressBar(f"{kind} of {name}, {number_of}/{len(work)}") as progress:
+            answers += ANALYSES[kind](subject, options, progress=progress)
+    found = sum(stored.found for stored in answers)
     there = f", {found} found from before" if found else ""
     seconds = duration(time.monotonic() - start)
-    say(f"{run.name}: {measured} results measured in {seconds}{there}")
+    say(f"{name}: {len(answers) - found} results measured in {seconds}{there}")
+    return [stored.path for stored in answers]
 
 
-def _draw(runs: list[Run], folder: Path, say: Say) -> Path:
+def _draw(runs: list[Run], joint: list[Path], folder: Path, say: Say) -> Path:
     """Every figure of the runs as PDF and PNG, each with its recipe and data beside it."""
     together = [run.path for run in runs]
     plan: list[tuple[str, list[Path], str, dict[str, Any]]] = [
@@ -153,12 +182,14 @@ def _draw(runs: list[Run], folder: Path, say: Say) -> Path:
         for kind in ("density", "consistency", "trajectory", "surface3d"):
             more = {"wanted": {"plane": "trajectory"}} if kind == "surface3d" else {}
             plan.append((f"{kind}-{run.name}", [run.path], kind, more))
+    plan += [(path.stem.partition("-")[0] + "-joint", [path], "", {}) for path in joint]
     drawn = 0
     with ProgressBar("figures") as progress:
         for done, (name, paths, kind, more) in enumerate(plan):
             progress(done, len(plan))
             if not all((folder / f"{name}.{end}").is_file() for end in ("pdf", "png", "json")):
-                draw_and_save([*paths, kind], out=folder / name, **more)
+                what = [*paths, kind] if kind else paths
+                draw_and_save(what, out=folder / name, **more)
                 drawn += 1
     say(f"figures: {drawn} drawn, {len(plan) - drawn} found from before")
     return folder

@@ -68,16 +68,26 @@ def test_every_run_is_trained_recorded_and_measured(finished):
         assert run.summary["test_accuracy"] > 0.9
         assert len(run.displacement_steps) == (0 if run.method == "SGD" else run.total_steps)
         kinds = {stored.kind for stored in run.results()}
-        assert kinds == set(KINDS)
+        assert kinds == set(KINDS) - {"barrier", "curve"}
         frozen = [s for s in run.results("consistency") if s.options["protocol"] == "frozen"]
         assert len(frozen) == 10  # two perturbations at five checkpoints
         assert all(load_result(s.path).evaluated.all() for s in run.results("surface"))
+
+
+def test_what_lies_between_the_runs_is_measured(finished):
+    out, _ = finished
+    results = [load_result(path) for path in (out / "joint").glob("*.h5")]
+    assert sorted(result.kind for result in results) == ["barrier", "curve", "surface"]
+    for result in results:
+        assert result.facts["runs"][0] == Run(out / "digits-sgd").id
+    assert not list((out / "joint").glob("*.part"))
 
 
 def test_figures_are_there_as_pdf_and_png_with_recipe_and_data(finished):
     figures = finished[0] / "figures"
     names = {path.stem for path in figures.glob("*.pdf")}
     assert {"steps", "surface-path", "surface-random", "profile", "eigenvalues"} <= names
+    assert {"barrier-joint", "curve-joint", "surface-joint"} <= names
     for name in names:
         assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -99,7 +109,7 @@ def test_a_second_demo_finds_everything_and_changes_nothing(finished):
     done = subprocess.run(demo(out), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("found, trained before") == 3
-    assert done.stdout.count(": 0 results measured") == 3
+    assert done.stdout.count(": 0 results measured") == 4
     assert "figures: 0 drawn" in done.stdout
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()} == before
 
