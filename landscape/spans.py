@@ -84,7 +84,6 @@ def three_point_plane(first: Weights, second: Weights, third: Weights) -> Plane:
     across = u / u.norm()
     along = float(w @ across)
     v = w - along * across
-    v = v - (v @ across) * across
     width, height = float(u.norm()), float(v.norm())
     largest = max(float(weights.theta.double().norm()) for weights in (first, second, third))
     rounding = 8 * torch.finfo(first.theta.dtype).eps * largest

@@ -75,7 +75,9 @@ def test_buffers_keep_types_counters_masks_and_infinities():
         for name, value in found.items():
             assert value.dtype == A.buffers[name].dtype
     found["mask"] += 1
+    found["kept"].logical_not_()
     assert A.buffers["mask"][0] == 0
+    assert plane.buffers_at(0.0)["kept"].tolist() == [True, False]
 
 
 def test_variances_that_would_be_negative_outside_the_minima_are_zero():
@@ -163,6 +165,12 @@ def test_three_minima_on_a_line_are_refused():
             three_point_plane(A, B, third)
     with pytest.raises(ValueError, match="must not lie on a line"):
         three_point_plane(plain("a", 0.0), plain("b", 1.0), plain("c", 3.0))
+    far = [
+        Weights(name, 1000 + w * (B.theta - A.theta))
+        for name, w in zip("abc", (0, 1, 0.3), strict=True)
+    ]
+    with pytest.raises(ValueError, match="must not lie on a line"):  # but for their rounding
+        three_point_plane(*far)
     off = Weights("off", (A.theta + B.theta) / 2 + 1e-3 * C.theta, A.buffers)
     assert three_point_plane(A, B, off).marks[2][1][1] > 0
 
@@ -216,6 +224,8 @@ def test_one_direction_spans_a_line_and_two_of_a_kind_are_named_once():
     plane = span_plane(origin, [first, Direction("given", "y", torch.tensor([0.6, 0.0, 0.8]))])
     assert plane.facts["plane"] == "given"
     assert plane.facts["unit"] == "weight distance"
+    slanted = Direction("given", "z", torch.tensor([0.6, 0.8, 0.0]))
+    assert "unit" not in span_plane(origin, [first, slanted]).facts
 
 
 @pytest.mark.parametrize(
