@@ -9,6 +9,8 @@ from landscape.planes import Plane
 
 _SMALLEST, _LARGEST = 1e-3, 1e2  # of ‖origin‖ / ‖direction‖
 _HALVINGS = 5
+_PERTURBED = ("sam", "usam", "aace")
+_BEYOND = 1.5
 
 
 def find_extent(objective: Objective, plane: Plane, *, rise: float) -> tuple[float, ...]:
@@ -74,17 +76,44 @@ def _end(objective: Objective, plane: Plane, axis: int, target: float) -> float:
 
 
 def extent_of_path(position: np.ndarray, points: int) -> tuple[float, float, float, float]:
-    """A square around a path, with a fifth of it as margin.
+    """A square around a path, with a fifth of it as margin, or more where there are few points.
 
     No axis is stretched, and the square is shifted by less than half a step, so that the origin
-    lies on the grid.
+    lies on the grid; with 2 points it can't.
 
     Args:
         position: Coordinates [c, axis] on the plane.
         points: Points along each axis.
     """
     low, high = position.min(0), position.max(0)
-    half = 0.7 * float((high - low).max())
+    # where there are few points, half a step is more than the margin
+    share = max(0.7, 0.55 * (points - 1) / (points - 2)) if points > 2 else 0.7
+    half = share * float((high - low).max())
     step = 2 * half / (points - 1)
-    start = np.round(((low + high) / 2 - half) / step) * step
+    start = (low + high) / 2 - half
+    if points > 2:
+        start = np.round(start / step) * step
     return (start[0], start[0] + 2 * half, start[1], start[1] + 2 * half)
+
+
+def extent_of_span(plane: Plane, loss: float) -> list[float]:
+    """Bounds of a plane along gradient and perturbations, so that w + ε lies well inside.
+
+    Half as far again as ε; along the gradient as far as the longest ε or, alone, as far as a
+    straight descent would take the loss to 0: L / ‖∇L‖. Directions of one's own are shown to 1.
+
+    Args:
+        plane: Made by `span_plane`.
+        loss: The loss at the origin.
+    """
+    told = plane.facts["directions"]
+    kinds = [str(facts.get("direction", "given")) for facts in told]
+    norms = plane.facts["direction_norms"]
+    reach = [norm for kind, norm in zip(kinds, norms, strict=True) if kind in _PERTURBED]
+    bounds: list[float] = []
+    for kind, facts in zip(kinds, told, strict=True):
+        end = _BEYOND if kind in _PERTURBED else 1.0
+        if kind == "gradient":
+            end = _BEYOND * max(reach) if reach else abs(loss) / facts["gradient_norm"] or 1.0
+        bounds += [-end, end]
+    return bounds

@@ -49,6 +49,8 @@ class Meter:
         first: Sequence[Place],
         keeper: Keeper,
     ) -> None:
+        if chunk is not None and chunk < 1:
+            raise ValueError(f"chunk must be at least 1 sample, got {chunk}")
         self._objective, self._keeper = objective, keeper
         self._eigenvalues = eigenvalues
         thetas = [theta for theta, _ in first]

@@ -14,7 +14,7 @@ from landscape.connectivity import measure_barrier
 from landscape.curves import measure_curve
 from landscape.direction_files import read_directions
 from landscape.estimates import estimate_points
-from landscape.extents import extent_of_path, find_extent
+from landscape.extents import extent_of_path, extent_of_span, find_extent
 from landscape.objectives import Objective
 from landscape.options import (
     BarrierOptions,
@@ -302,6 +302,8 @@ def _extent(
         return (-_BEYOND_MINIMA, 1 + _BEYOND_MINIMA)
     if options.plane == "minima":
         return extent_of_path(np.array([where for _, where in plane.marks]), options.points)
+    if "directions" in plane.facts:
+        return extent_of_span(plane, objective())
     if options.plane in ("trajectory", "joint") and path is not None and len(path):
         return extent_of_path(path, options.points)
     return [-1.0, 1.0] * axes

@@ -316,7 +316,12 @@ def _seed(plane: Plane) -> int:
 
 
 def _redrawn(objective: Objective, plane: Plane, seed: int) -> Plane:
-    names = ("normalization", "ignore", "parameters")
-    settings = {name: plane.facts[name] for name in names if name in plane.facts}
-    drawn = random_plane(objective, **settings, seed=seed, axes=1)
+    drawn = random_plane(
+        objective,
+        normalization=plane.facts["normalization"],
+        ignore=plane.facts["ignore"],
+        parameters=plane.facts.get("parameters_moved", ()),
+        seed=seed,
+        axes=1,
+    )
     return Plane(plane.origin, drawn.directions)

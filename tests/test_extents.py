@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from landscape.extents import extent_of_path, find_extent
+from landscape.extents import extent_of_path, extent_of_span, find_extent
 from landscape.formulas import formula_objective
 from landscape.plane import Plane
+from landscape.spans import Direction, span_plane
 
 
 def bowl(*curvatures, offset=1.0):
@@ -60,11 +61,40 @@ def test_what_cannot_rise_is_refused(objective, rise, told):
         find_extent(objective, axes_of(objective), rise=rise)
 
 
-def test_a_path_gets_a_square_with_its_origin_on_the_grid():
+@pytest.mark.parametrize("points", [3, 4, 5, 8, 15])
+def test_a_path_gets_a_square_with_its_origin_on_the_grid(points):
     position = np.array([[-3.0, 1.0], [0.0, 0.0], [1.0, 2.0]])
-    a0, a1, b0, b1 = extent_of_path(position, 15)
+    a0, a1, b0, b1 = extent_of_path(position, points)
     assert a1 - a0 == pytest.approx(b1 - b0)
     assert a0 < -3 < 1 < a1
     assert b0 < 0 < 2 < b1
-    axis = np.linspace(a0, a1, 15)
+    axis = np.linspace(a0, a1, points)
     assert np.abs(axis).min() < 1e-12
+    assert np.abs(np.linspace(b0, b1, points)).min() < 1e-12
+
+
+def test_two_points_still_hold_the_path():
+    a0, a1, b0, b1 = extent_of_path(np.array([[-3.0, 1.0], [0.0, 0.0], [1.0, 2.0]]), 2)
+    assert a0 < -3 < 1 < a1
+    assert b0 < 0 < 2 < b1
+
+
+def spanned(*kinds):
+    """Directions of length 1, 2, ... along the axes."""
+    facts = {"gradient": {"gradient_norm": 4.0}}
+    return span_plane(
+        torch.zeros(3),
+        [
+            Direction(
+                kind, kind, (i + 1) * torch.eye(3)[i], {"direction": kind} | facts.get(kind, {})
+            )
+            for i, kind in enumerate(kinds)
+        ],
+    )
+
+
+def test_a_plane_along_perturbations_shows_their_ends():
+    assert extent_of_span(spanned("sam", "aace"), 2.0) == [-1.5, 1.5, -1.5, 1.5]
+    assert extent_of_span(spanned("gradient", "aace"), 2.0) == [-3.0, 3.0, -1.5, 1.5]
+    assert extent_of_span(spanned("gradient"), 2.0) == [-0.5, 0.5]
+    assert extent_of_span(spanned("given", "aace"), 2.0) == [-1.0, 1.0, -1.5, 1.5]
