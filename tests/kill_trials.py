@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,22 +50,22 @@ def points_of(file: Path) -> dict[int, np.ndarray]:
     return {int(point["index"]): point["values"] for point in points}
 
 
-def kept_in(part: Path) -> int:
-    """Points kept in a folder until now."""
+def kept_in(results: Path) -> int:
+    """Points kept until now in a folder of results."""
     total = 0
-    for file in part.glob("*.points"):
+    for file in results.glob("*.part/*.points"):
         with contextlib.suppress(FileNotFoundError):
             total += len(points_of(file))
     return total
 
 
-def watch(start: Start, part: Path) -> Timeline:
+def watch(start: Start, results: Path) -> Timeline:
     """Run undisturbed to a good end and note when each point was kept."""
     begin, times = time.monotonic(), []
     process = start()
     while process.poll() is None:
         now = time.monotonic() - begin
-        times.extend([now] * (kept_in(part) - len(times)))
+        times.extend([now] * (kept_in(results) - len(times)))
         time.sleep(0.001)
     finish(process)
     return Timeline(times, time.monotonic() - begin)
@@ -78,22 +78,28 @@ def finish(process: subprocess.Popen) -> str:
     return out
 
 
-def kill_along(start: Start, part: Path, timeline: Timeline, moments: list[float]) -> Trials:
+def kill_along(
+    start: Start,
+    results: Path,
+    timeline: Timeline,
+    moments: Sequence[float],
+    strikes: Sequence[Callable[[subprocess.Popen], None]] = (),
+) -> Trials:
     """Start again and again, each time killed where the undisturbed run was at that moment.
 
     Asserts after each kill that all points kept before it are still kept, and were not
-    measured again.
+    measured again. The first kills are done by `strikes`, all others by `kill`.
     """
     trials, before = Trials(), {}
-    for moment in sorted(moments):
+    for number, moment in enumerate(sorted(moments)):
         done, rest = timeline.state(moment)
         process = start()
         if done:
-            _await_points(process, part, done)
+            _await_points(process, results, done)
         time.sleep(rest)
         trials.killed += process.poll() is None
-        kill(process)
-        files = {file: points_of(file) for file in sorted(part.glob("*.points"))}
+        (strikes[number] if number < len(strikes) else kill)(process)
+        files = {file: points_of(file) for file in sorted(results.glob("*.part/*.points"))}
         for file, points in before.items():
             assert same_points(files.pop(file), points), f"{file.name} has changed"
         again = {i for points in files.values() for i in points} & {
@@ -105,8 +111,8 @@ def kill_along(start: Start, part: Path, timeline: Timeline, moments: list[float
     return trials
 
 
-def _await_points(process: subprocess.Popen, part: Path, count: int) -> None:
-    wait_until(lambda: process.poll() is not None or kept_in(part) >= count)
+def _await_points(process: subprocess.Popen, results: Path, count: int) -> None:
+    wait_until(lambda: process.poll() is not None or kept_in(results) >= count)
 
 
 def same_points(a: dict[int, np.ndarray], b: dict[int, np.ndarray]) -> bool:
@@ -125,6 +131,15 @@ def kill(process: subprocess.Popen) -> None:
         except ProcessLookupError:
             continue
     process.communicate()
+    wait_until(lambda: not any(is_alive(pid) for pid in family))
+
+
+def kill_a_rank(process: subprocess.Popen) -> None:
+    """Kill -9 the youngest rank of a torchrun job; the job must end by itself, as failed."""
+    family = descendants(process.pid)
+    os.kill(max(family), signal.SIGKILL)
+    process.communicate(timeout=120)
+    assert process.returncode > 0
     wait_until(lambda: not any(is_alive(pid) for pid in family))
 
 

@@ -119,11 +119,13 @@ def read(part, columns=COLUMNS):
 
 
 def test_a_work_killed_at_any_moment_ends_with_the_bits_of_an_undisturbed_one(tmp_path):
-    whole, killed = tmp_path / "whole.part", tmp_path / "killed.part"
+    whole, killed = (tmp_path / name / "surface-0123456789ab.part" for name in ("a", "b"))
+    whole.parent.mkdir()
+    killed.parent.mkdir()
     settings = {"count": 150, "cost": 0.008}
-    line = watch(lambda: start(whole, **settings), whole)
+    line = watch(lambda: start(whole, **settings), whole.parent)
     moments = np.random.default_rng(5).uniform(0, line.length, 3).tolist()
-    trials = kill_along(lambda: start(killed, **settings), killed, line, moments)
+    trials = kill_along(lambda: start(killed, **settings), killed.parent, line, moments)
     assert trials.killed == 3
     assert trials.share_between(150) >= 0.8
     assert finish(start(killed, **settings)) == "merged\n"
@@ -143,10 +145,10 @@ def test_shares_of_two_processes_make_the_bits_of_one_and_the_last_one_merges(tm
     finish(start(alone))
     if lost:  # a share that was killed is taken up by whoever comes
         process = start(shared, shard="0/2", cost=0.02)
-        wait_until(lambda: kept_in(shared) >= 5)
+        wait_until(lambda: kept_in(tmp_path) >= 5)
         kill(process)
         assert finish(start(shared, shard="1/2")) == ""
-        assert 20 < kept_in(shared) < 40
+        assert 20 < kept_in(tmp_path) < 40
         said = [finish(start(shared))]
     else:
         said = [finish(process) for process in [start(shared, shard=f"{i}/2") for i in (0, 1)]]
@@ -160,7 +162,7 @@ def test_shares_of_two_processes_make_the_bits_of_one_and_the_last_one_merges(tm
 
 def test_a_second_process_is_told_who_measures_and_the_first_goes_on(part):
     first = start(part, cost=0.05)
-    wait_until(lambda: kept_in(part) > 0)
+    wait_until(lambda: kept_in(part.parent) > 0)
     expected = f"{part.with_name('surface-0123456789ab')} is being measured by process {first.pid};"
     for shard in ((0, 2), (1, 2)):
         with pytest.raises(BusyError, match=expected):
@@ -183,7 +185,7 @@ def test_shares_exclude_the_same_share_and_other_divisions_while_they_are_measur
 
 def test_the_lock_of_a_killed_process_is_free(part):
     process = start(part, cost=0.02)
-    wait_until(lambda: kept_in(part) > 0)
+    wait_until(lambda: kept_in(part.parent) > 0)
     kill(process)
     with Work(part) as work:
         assert len(work.finished(COLUMNS)) > 0
@@ -484,7 +486,7 @@ def test_one_process_at_a_time_is_merging(part):
     with Work(part, shard=(0, 2)) as work:
         with work.merging():
             other = start(part, shard="1/2", count=2)
-            wait_until(lambda: kept_in(part) == 1)
+            wait_until(lambda: kept_in(part.parent) == 1)
             with pytest.raises(subprocess.TimeoutExpired):
                 other.wait(0.3)
         finish(other)
@@ -528,7 +530,7 @@ def test_a_disk_that_fills_up_keeps_the_finished_points_and_the_rest_is_measured
     part = folder / "surface-abc.part"
     error = refusal(start(part, count=5000, limit=limit))
     assert "same command goes on with the rest" in error
-    kept = kept_in(part)
+    kept = kept_in(part.parent)
     assert 100 < kept < 5000
     (file,) = part.glob("*.points")
     assert (file.stat().st_size - len(file.read_bytes().partition(b"\n")[0]) - 1) % 28 == 0
