@@ -81,13 +81,8 @@ class Refinement:
     def __init__(self, shape: tuple[int, ...], *, tolerance: float, seed: int) -> None:
         _check(tolerance, seed)
         self.shape, self.tolerance, self.seed = tuple(shape), float(tolerance), int(seed)
-        self._order = visiting_order(self.shape)
-        draw = np.random.default_rng((self.seed, _STREAM)).permutation(self._order.size)
-        self._grids = [
-            _Grid(grid, finer, self.shape, draw)
-            for grid, finer in pairwise(nested_grids(self.shape))
-            if all(len(axis) >= min(_FEWEST, n) for axis, n in zip(grid, self.shape, strict=True))
-        ]
+        self._order, self._grids = _geometry(self.shape)
+        self._draw = np.random.default_rng((self.seed, _STREAM)).permutation(self._order.size)
         self._alpha = (1 - CONFIDENCE) / max(1, len(self._grids))
 
     def next(self, loss: Mapping[int, float]) -> np.ndarray:
@@ -155,7 +150,8 @@ class Refinement:
                 return missing, None
             reach = grid.reach(finished)
             broken |= bool(reach.any())
-            look = _plan(grid, reach, self._alpha, largest, drawn if broken else 0)
+            population = self._draw[~(grid.is_node | reach)[self._draw]]
+            look = _plan(grid, population, self._alpha, largest, drawn if broken else 0)
             if look is None:
                 continue
             missing = look.missing(finished, self.tolerance)
@@ -183,16 +179,13 @@ class _Grid:
     """One of the nested grids, as nodes to interpolate from."""
 
     def __init__(
-        self,
-        axes: tuple[np.ndarray, ...],
-        finer: tuple[np.ndarray, ...],
-        shape: tuple[int, ...],
-        draw: np.ndarray,
+        self, axes: tuple[np.ndarray, ...], finer: tuple[np.ndarray, ...], shape: tuple[int, ...]
     ) -> None:
         self.nodes = flat_indices(axes, shape)
+        self.is_node = np.zeros(math.prod(shape), bool)
+        self.is_node[self.nodes] = True
         added = math.prod(map(len, finer)) - self.nodes.size
         self.spare = min(_MOST_SPARE, added // _SPARE_COST)
-        self.others = draw[~np.isin(draw, self.nodes)]
         self._shape = tuple(map(len, axes))
         self._weights = [_weights(axis, n) for axis, n in zip(axes, shape, strict=True)]
 
@@ -214,6 +207,17 @@ class _Grid:
         for axis, matrix in enumerate(weights):
             spread = np.moveaxis(np.tensordot(matrix, spread, (1, axis)), 0, axis)
         return spread.ravel()
+
+
+@cache
+def _geometry(shape: tuple[int, ...]) -> tuple[np.ndarray, list[_Grid]]:
+    """The visiting order, and the nested grids that a surface may be interpolated from."""
+    grids = [
+        _Grid(axes, finer, shape)
+        for axes, finer in pairwise(nested_grids(shape))
+        if all(len(axis) >= min(_FEWEST, n) for axis, n in zip(axes, shape, strict=True))
+    ]
+    return visiting_order(shape), grids
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,13 +259,14 @@ class _Look:
         }
 
 
-def _plan(grid: _Grid, reach: np.ndarray, alpha: float, least: int, known: int) -> _Look | None:
+def _plan(
+    grid: _Grid, population: np.ndarray, alpha: float, least: int, known: int
+) -> _Look | None:
     """What to hold a grid against, or None where that would be most of what is left.
 
     At least as many points as on the grid before, so that none of those lies outside; where
     diverged nodes make one lie outside all the same, it is among the `known` ones.
     """
-    population = grid.others[~reach[grid.others]]
     size = max(least, _sample_size(population.size, grid.spare, known, alpha))
     if size > population.size / 2:
         return None
@@ -271,15 +276,17 @@ def _plan(grid: _Grid, reach: np.ndarray, alpha: float, least: int, known: int) 
 
 def _weights(nodes: np.ndarray, count: int) -> np.ndarray:
     """Weights [count, node] of cubic interpolation through the nearest nodes of an axis."""
-    width = min(_STENCIL, len(nodes))
+    width, points = min(_STENCIL, len(nodes)), np.arange(count)
+    before = np.searchsorted(nodes, points, side="right") - 1
+    start = np.clip(before - (width // 2 - 1), 0, len(nodes) - width)
     weights = np.zeros((count, len(nodes)))
-    for point in range(count):
-        before = int(np.searchsorted(nodes, point, side="right")) - 1
-        start = min(max(before - (width // 2 - 1), 0), len(nodes) - width)
-        near = nodes[start : start + width].astype(float)
-        for i, node in enumerate(near):
-            rest = np.delete(near, i)
-            weights[point, start + i] = np.prod((point - rest) / (node - rest))
+    for i in range(width):
+        factors = np.ones(count)
+        for k in range(width):
+            if k != i:
+                there, here = nodes[start + k], nodes[start + i]
+                factors *= (points - there) / (here - there)
+        weights[points, start + i] = factors
     return weights
 
 
