@@ -53,13 +53,12 @@ class Meter:
             raise ValueError(f"chunk must be at least 1 sample, got {chunk}")
         self._objective, self._keeper = objective, keeper
         self._eigenvalues = eigenvalues
-        thetas = [theta for theta, _ in first]
         self._paths: list[EvaluationPath] = []
         self.facts: dict[str, Any] = {}
         for name, over in (("", objective), ("test-", test)):
             if over is None:
                 continue
-            path, facts = _path(name, over, thetas, precision, chunk, keeper)
+            path, facts = _path(name, over, first, precision, chunk, keeper)
             self._paths.append(path)
             self.facts |= facts
         self.columns = _columns(objective, test, eigenvalues)
@@ -121,7 +120,7 @@ class Meter:
 def _path(
     name: str,
     objective: Objective,
-    thetas: Sequence[Tensor],
+    first: Sequence[Place],
     precision: str,
     chunk: int | None,
     keeper: Keeper,
@@ -129,11 +128,11 @@ def _path(
     made: list[EvaluationPath] = []
 
     def make() -> dict[str, Any]:
-        made.append(choose_path(objective, thetas, precision=precision, chunk=chunk))
+        made.append(choose_path(objective, first, precision=precision, chunk=chunk))
         return {"settled": made[0].settled, "facts": made[0].facts}
 
     chosen = keeper.settle(f"{name}path", make)
-    path = made[0] if made else choose_path(objective, thetas, settled=chosen["settled"])
+    path = made[0] if made else choose_path(objective, first, settled=chosen["settled"])
     prefix = name.replace("-", "_")
     return path, {f"{prefix}{key}": value for key, value in chosen["facts"].items()}
 

@@ -1,18 +1,16 @@
 """The analyses of lines, planes and curves: run + options -> measured, saved result."""
 
-import json
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from landscape.answers import Progress, Stored, Unfinished, answer_by_points
 from landscape.connectivity import measure_barrier
 from landscape.curves import measure_curve
-from landscape.direction_files import read_directions
 from landscape.estimates import estimate_points
 from landscape.extents import extent_of_path, extent_of_span, find_extent
 from landscape.objectives import Objective
@@ -24,17 +22,12 @@ from landscape.options import (
     asked,
 )
 from landscape.plane import Plane
-from landscape.planes import hessian_plane, joint_plane, random_plane, trajectory_plane
+from landscape.plane_choice import PlaneOptions, choose_plane, settled_plane
 from landscape.results import Result
-from landscape.slopes import gradient_direction, perturbation_direction
-from landscape.spans import Direction, line_plane, span_plane, three_point_plane
-from landscape.storage import plain
 from landscape.subjects import Subject
 from landscape.surfaces import measure_profile, measure_surface
 from landscape.trajectories import path_on_plane
 from landscape.work import Work
-
-PlaneOptions = ProfileOptions | SurfaceOptions
 
 _BEYOND_MINIMA = 0.5
 
@@ -52,7 +45,7 @@ def profile(
     objective, test = _objectives(subject, options)
 
     def measure(work: Work) -> Result:
-        plane = _settled_plane(work, lambda: choose_plane(subject, options, objective, axes=1))
+        plane = settled_plane(work, lambda: choose_plane(subject, options, objective, axes=1))
         extent = _settled_extent(work, options, plane, objective, np.empty((0, 2)))
         return measure_profile(
             objective,
@@ -89,7 +82,7 @@ def surface(
     objective, test = _objectives(subject, options)
 
     def measure(work: Work) -> Result:
-        plane = _settled_plane(work, lambda: choose_plane(subject, options, objective, axes=2))
+        plane = settled_plane(work, lambda: choose_plane(subject, options, objective, axes=2))
         path = work.settle_arrays("path", lambda: _paths(subject, plane, objective))
         extent = _settled_extent(work, options, plane, objective, path.get("path_position"))
         result = measure_surface(
@@ -204,60 +197,12 @@ def _by_points(
     return [answer_by_points(subject, kind, question, objective, measure, again=again, shard=shard)]
 
 
-def choose_plane(
-    subject: Subject, options: PlaneOptions, objective: Objective, *, axes: int
-) -> Plane:
-    """The plane that was asked for.
-
-    Raises:
-        ValueError: If the subject lacks what it is made of.
-    """
-    asked_for = options.plane
-    if asked_for == "random":
-        moves = {
-            "normalization": options.normalization,
-            "ignore": tuple(filter(None, options.ignore.split(","))),
-            "parameters": tuple(filter(None, options.parameters.split(","))),
-        }
-        if isinstance(options, SurfaceOptions):
-            moves["orthogonalize"] = options.orthogonalize
-        return random_plane(objective, **moves, seed=options.seed, axes=axes)
-    if asked_for == "hessian":
-        plane = hessian_plane(objective, seed=options.seed)
-        return plane if axes == 2 else _first_axis(plane)
-    if asked_for == "minima":
-        return line_plane(*subject.weights) if axes == 1 else three_point_plane(*subject.weights)
-    if asked_for in ("trajectory", "joint"):
-        runs = subject.runs or ((subject.run,) if subject.run else ())
-        if not runs:
-            raise ValueError(
-                f"a {asked_for} plane needs runs with checkpoints, got one's own weights; choose "
-                "another plane"
-            )
-        return joint_plane(runs) if asked_for == "joint" else trajectory_plane(runs[0])
-    directions: list[Direction] = []
-    for word in asked_for.split(","):
-        directions += _directions(subject, word, objective, options.seed)
-    if len(directions) < axes:
-        raise ValueError(
-            f"a surface needs two directions, got {len(directions)} in {asked_for}; name another"
-        )
-    return span_plane(objective.theta, directions[:axes])
-
-
-def _directions(subject: Subject, word: str, objective: Objective, seed: int) -> list[Direction]:
-    if word == "gradient":
-        return [gradient_direction(objective)]
-    if word in ("sam", "aace"):
-        trained = subject.objective(samples=0, seed=seed, bn="batch")
-        perturbation = subject.perturbation(word)
-        size = subject.batch_size
-        return [perturbation_direction(trained, perturbation, batch_size=size, seed=seed)]
-    return list(read_directions(Path(word), objective.layout))
-
-
-def _first_axis(plane: Plane) -> Plane:
-    return replace(plane, directions=plane.directions[:1], labels=plane.labels[:1])
+def _content(file: Path) -> str:
+    """A digest of a file: what it holds is part of the question."""
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file; directions are read from it")
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _paths(subject: Subject, plane: Plane, objective: Objective) -> dict[str, np.ndarray]:
@@ -307,39 +252,3 @@ def _extent(
     if options.plane in ("trajectory", "joint") and path is not None and len(path):
         return extent_of_path(path, options.points)
     return [-1.0, 1.0] * axes
-
-
-def _settled_plane(work: Work, make: Callable[[], Plane]) -> Plane:
-    """The plane that the first process chose: every other one, and a resumed one, takes it."""
-    arrays = work.settle_arrays("plane", lambda: _plane_arrays(make()))
-    told = json.loads(bytes(arrays["told"]).decode())
-    buffers = [
-        {name: torch.from_numpy(arrays[f"buffer {i} {k}"]) for k, name in enumerate(names)}
-        for i, names in enumerate(told["buffers"])
-    ]
-    return Plane(
-        torch.from_numpy(arrays["origin"]),
-        torch.from_numpy(arrays["directions"]),
-        labels=tuple(told["labels"]),
-        facts=told["facts"],
-        buffers=tuple(buffers),
-        marks=tuple((name, tuple(where)) for name, where in told["marks"]),
-    )
-
-
-def _plane_arrays(plane: Plane) -> dict[str, np.ndarray]:
-    told = {
-        "labels": plane.labels,
-        "facts": plane.facts,
-        "marks": plane.marks,
-        "buffers": [list(buffers) for buffers in plane.buffers],
-    }
-    arrays = {
-        "origin": plane.origin.cpu().numpy(),
-        "directions": plane.directions.cpu().numpy(),
-        "told": np.frombuffer(json.dumps(plain(told)).encode(), np.uint8),
-    }
-    for i, buffers in enumerate(plane.buffers):
-        for k, tensor in enumerate(buffers.values()):
-            arrays[f"buffer {i} {k}"] = tensor.cpu().numpy()
-    return arrays

@@ -61,6 +61,9 @@ def test_directions_of_ones_own_come_from_a_file(run, landscape, tmp_path):
     words = ("--samples", "100", "--points", "3", "--json", "--plane")
     profile = result(landscape("profile", run.path, *words, "ones.safetensors"))
     assert np.isfinite(profile.loss).all()
+    save_file({"direction_1": 2 * torch.ones(size)}, tmp_path / "ones.safetensors")
+    other = result(landscape("profile", run.path, *words, "ones.safetensors"))
+    assert not np.array_equal(other.loss, profile.loss)
     save_file({"direction_1": torch.ones(size + 1)}, tmp_path / "wrong.safetensors")
     done = landscape("profile", run.path, *words, "wrong.safetensors")
     assert done.returncode == 2
