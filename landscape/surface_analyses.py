@@ -194,6 +194,8 @@ def _by_points(
     shard: tuple[int, int],
 ) -> list[Stored | Unfinished]:
     question = asked(options, checkpoint=subject.checkpoint)
+    if files := [word for word in getattr(options, "plane", "").split(",") if "." in word]:
+        question["files"] = [_content(Path(file)) for file in files]
     return [answer_by_points(subject, kind, question, objective, measure, again=again, shard=shard)]
 
 
