@@ -22,7 +22,7 @@ COMMANDS = {
     "train": Command(
         "train a preset and record the run", "landscape train --preset fashion-aace --out runs/a"
     ),
-    "profile": Command("loss along random directions", "landscape profile runs/a --repeats 10"),
+    "profile": Command("loss along a direction", "landscape profile runs/a --repeats 10"),
     "surface": Command(
         "loss on a plane", "landscape surface runs/a --plane trajectory --points 21"
     ),

@@ -86,8 +86,8 @@ class ProfileOptions:
             weight, bias, norm, embedding.
         parameters: Names or patterns, by comma, of the only parameters to move: layer3.*,fc.weight.
         eigenvalues: Whether to find the extreme Hessian eigenvalues at each point.
-        precision: full, bfloat16 (its error measured at some points), or mixed (full precision
-            where bfloat16 can't resolve the loss).
+        precision: full; bfloat16, its error measured at some points; or mixed, bfloat16 corrected
+            to within 1 % of the loss.
         bn: BatchNorm statistics: frozen, recomputed at each point, of each batch, or interpolated
             between minima.
         seed: Seed of the directions and of the subset.
@@ -136,9 +136,10 @@ class SurfaceOptions:
         orthogonalize: Whether to make the second random direction orthogonal to the first.
         parameters: Names or patterns, by comma, of the only parameters to move: layer3.*,fc.weight.
         eigenvalues: Whether to find the extreme Hessian eigenvalues at each point.
-        precision: full, bfloat16 (its error measured at some points), or mixed (full precision
-            where bfloat16 can't resolve the loss).
-        tolerance: Stop when points held out say that interpolating the rest is this good.
+        precision: full; bfloat16, its error measured at some points; or mixed, bfloat16 corrected
+            to within 1 % of the loss.
+        tolerance: Stop when points held out say that the rest can be interpolated to this error
+            of the log loss: 0.02 is 2 % of the loss.
         bn: BatchNorm statistics: frozen, recomputed at each point, of each batch, or interpolated
             between minima.
         seed: Seed of the directions and of the subset.

@@ -19,7 +19,8 @@ class _Help(jsonargparse.DefaultHelpFormatter):
     """Options as they are typed, with their defaults and without their environment names."""
 
     def _format_action_invocation(self, action: Any) -> str:
-        return HelpFormatter._format_action_invocation(self, action).replace("_", "-")
+        told = HelpFormatter._format_action_invocation(self, action).replace("_", "-")
+        return told.removesuffix(" {true,false}")
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         filled = [
