@@ -25,7 +25,7 @@ from landscape.figures.subjects import Drawing, drawing_of_result, drawing_of_ru
 from landscape.runs import Run, RunFileError
 
 from .panes import found
-from .store import AnyRun, MissingError, Store
+from .store import AnyRun, JointFolder, MissingError, Store
 
 _MAPS = ("surface", "surface3d")
 _TYPES = {
@@ -101,6 +101,8 @@ def result_figure(store: Store, run_id: str, kind: str, key: str, form: str) -> 
     shown = "cosines" if kind == "consistency" else kind
     drawing = drawing_of_result(store.load(stored), shown)
     style: dict[str, Any] = {} if shown == "cosines" else {"color": run.color}
+    if isinstance(run, JointFolder) and shown in _MAPS:
+        style["color"] = store.colors(drawing.subject.path_labels)
     if shown in (*_MAPS, "trajectory"):
         style["drops"] = _drops(store, run)
     if shown == "density":
@@ -164,8 +166,9 @@ def _asked(kind: str) -> dict[str, Any]:
     """How the address wants the figure drawn."""
     given = flask.request.args
     style: dict[str, Any] = {"venue": given.get("venue", "icml")}
+    if "quantity" in given and kind in (*_MAPS, "profile", "barrier", "curve"):
+        style["quantity"] = given["quantity"]
     if kind in _MAPS:
-        style["value"] = given.get("value", "loss")
         style["scale"] = "linear" if given.get("scale") == "linear" else None
         if "limits" in given:
             low, _, high = given["limits"].partition(",")

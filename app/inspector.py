@@ -8,7 +8,7 @@ from dash import html
 from dash.development.base_component import Component
 
 from landscape.figures.captions import caption, facts_rows
-from landscape.runs import StoredResult
+from landscape.runs import Run, StoredResult
 
 from . import panes
 from .store import AnyRun, ResultFolder, Store
@@ -48,9 +48,13 @@ def figure_command(store: Store, run: AnyRun, stored: StoredResult) -> str:
     shown = "cosines" if stored.kind == "consistency" else stored.kind
     newest = store.results(run, stored.kind)[-1].key == stored.key
     options = "--venue icml --format pdf"
-    if newest:
+    if newest and isinstance(run, Run):
         return store.command("figure", run, shown, options)
-    path = f"{store.path_of(run)}/results/{stored.path.name}"
+    path = store.path_of(run)
+    if isinstance(run, Run):
+        path += f"/results/{stored.path.name}"
+    elif run.only is None:
+        path += f"/{stored.path.name}"
     return f"landscape figure {shlex.quote(path)} {shown} {options}"
 
 
@@ -70,7 +74,7 @@ def described(
         RunFileError: If the result is damaged.
     """
     result = store.load(stored)
-    text = caption(result)
+    text = caption(result, drawing.get("quantity"))
     return [
         panes.section("Facts", panes.facts(facts_rows(result))),
         panes.section("Caption", html.P(text, className="caption"), copy=text),

@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 from dash import dcc, html
 from dash.development.base_component import Component
 
+from landscape.figures.quantities import QUANTITIES
 from landscape.figures.template import graph_config
 from landscape.runs import RunFileError
 
@@ -109,6 +110,18 @@ def key(label: str, color: str, style: str = "solid") -> html.Span:
     """A line key: `color` is a CSS color, `style` solid, dashed, dotted, band or square."""
     mark = html.I(className=f"key-{style}", style={"color": color})
     return html.Span([mark, label], className="key")
+
+
+def quantity_name(name: str) -> str:
+    """What a quantity is called in a control and beside a color bar."""
+    known = QUANTITIES.get(name)
+    title = known.title if known else name
+    return f"train {title}" if name in ("loss", "accuracy") else title
+
+
+def capital(text: str) -> str:
+    """The text with its first letter in upper case; formulas and Greek letters stay."""
+    return text[0].upper() + text[1:] if text[:1].isascii() else text
 
 
 def segmented(label: str, options: Sequence[tuple[str, str, bool]]) -> html.Div:

@@ -8,7 +8,7 @@ import os
 import shlex
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from landscape.result_files import load_result
-from landscape.results import Result, Spectrum
+from landscape.results import Curve, Result, Spectrum
 from landscape.runs import (
     COLUMNS,
     EVALUATIONS,
@@ -66,7 +66,12 @@ class MissingError(LookupError):
 
 
 class ResultFolder:
-    """Result files that lie outside a run, shown as if they were one."""
+    """Result files that lie outside a run, shown as if they were one.
+
+    Args:
+        path: Their folder.
+        only: The one file to show.
+    """
 
     color = 0
     method = "results"
@@ -76,8 +81,10 @@ class ResultFolder:
     layout = None
     checkpoints: tuple[int, ...] = ()
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.name, self.id = path, path.name, short_hash(str(path), 10)
+    def __init__(self, path: Path, only: Path | None = None) -> None:
+        self.path, self.only = path, only
+        shown = only or path
+        self.name, self.id = shown.stem if only else shown.name, short_hash(str(shown), 10)
         self.config: dict[str, Any] = {}
         self.problem: dict[str, Any] = {}
         self.provenance: dict[str, Any] = {}
@@ -94,8 +101,14 @@ class ResultFolder:
         return {name: np.empty(0) for name in EVALUATIONS}
 
     def result_paths(self) -> list[Path]:
-        """The HDF5 files of the folder, by name."""
-        return sorted(self.path.glob("*.h5"))
+        """The HDF5 files of the folder, by name; or the one file."""
+        return [self.only] if self.only else sorted(self.path.glob("*.h5"))
+
+
+class JointFolder(ResultFolder):
+    """Results of several runs together, which lie beside the runs."""
+
+    method = "several runs"
 
 
 AnyRun = Run | ResultFolder
@@ -104,8 +117,13 @@ PLANES = {
     "random": "random directions",
     "trajectory": "path PCA 1–2",
     "hessian": "top Hessian eigenvectors",
+    "joint": "joint PCA 1–2 of the runs",
+    "minima": "through minima",
+    "given": "given directions",
 }
 """Kinds of planes in words."""
+JOINT = "joint"
+"""Name of the folder beside the runs that holds results of several of them."""
 
 
 class Store:
@@ -121,6 +139,7 @@ class Store:
     def __init__(self, root: str | Path) -> None:
         root = Path(root).resolve()
         self.root = root.parent if root.is_file() else root
+        self._only = root if root.is_file() else None
         if not self.root.is_dir():
             raise ValueError(
                 f"the app shows a run or a folder of runs, got {root}, which does not exist; "
@@ -141,7 +160,15 @@ class Store:
         """Whether the folder is itself one run, or one set of results."""
         return (self.root / "run.json").is_file() or not self._folders()
 
+    def joint(self) -> JointFolder | None:
+        """The results of several runs together, or None where there are none."""
+        folder = self.root / JOINT
+        inside = folder.is_dir() and folder.resolve().is_relative_to(self.root)
+        return JointFolder(folder) if inside and self._only is None else None
+
     def _folders(self) -> list[Path]:
+        if self._only is not None:
+            return []
         if (self.root / "run.json").is_file():
             return [self.root]
         inside = (path for path in self.root.iterdir() if (path / "run.json").is_file())
@@ -159,7 +186,7 @@ class Store:
                 unreadable[folder.name] = self.told(error)
         self.unreadable = unreadable
         if not folders and any(self.root.glob("*.h5")):
-            return [ResultFolder(self.root)]
+            return [ResultFolder(self.root, self._only)]
         return sorted(found, key=lambda run: (run.created, run.name))
 
     def _run(self, folder: Path) -> Run:
@@ -171,7 +198,8 @@ class Store:
         Raises:
             MissingError: If there is none in this folder.
         """
-        for run in self.runs():
+        joint = self.joint()
+        for run in [*self.runs(), *([joint] if joint else [])]:
             if run.id == run_id:
                 return run
         raise MissingError(f"No run with the id {run_id} in {self.root.name}.")
@@ -221,7 +249,7 @@ class Store:
         return self._headers.get((path, _stamp(path)), lambda: _read(path))
 
     def load(self, stored: StoredResult) -> Any:
-        """Read a result with its arrays, eigenvectors excepted; the last 64 stay in memory.
+        """Read a result with its arrays, without eigenvectors and bends; the last 64 are kept.
 
         Raises:
             RunFileError: If the file is damaged.
@@ -269,6 +297,13 @@ class Store:
             raise MissingError(told, self.command("surface", run, f"--plane {plane}"))
         return there[-1]
 
+    def colors(self, names: Sequence[str]) -> list[int] | int:
+        """Color indices of runs by name, or the first color where they are not all here."""
+        known = {run.name: run.color for run in self.runs()}
+        if not names or not known.keys() >= set(names):
+            return 0
+        return [known[name] for name in names]
+
     def series(self, run: AnyRun, kind: str) -> list[tuple[int, Any]]:
         """The newest result of a kind at each checkpoint, in the order of steps."""
         newest = {checkpoint_of(stored): stored for stored in self.results(run, kind)}
@@ -277,16 +312,27 @@ class Store:
     def command(self, analysis: str, run: AnyRun, *options: str) -> str:
         """The command line that measures something of a run."""
         name = {"density": "spectrum"}.get(analysis, analysis)
+        if isinstance(run, JointFolder):
+            return self.joint_command(name, self.runs(), *options)
         path = shlex.quote(self.path_of(run))
         if isinstance(run, ResultFolder):
             source = f"--problem MODULE:FUNCTION --state WEIGHTS --out {path}"
             return f"landscape {name} {source}"
         return " ".join(["landscape", name, path, *options])
 
+    def joint_command(self, analysis: str, runs: Sequence[AnyRun], *options: str) -> str:
+        """The command line that measures something of several runs together."""
+        chosen = runs[:2] if analysis == "curve" else runs
+        paths = [shlex.quote(self.path_of(run)) for run in chosen]
+        if analysis == "surface" and not any(text.startswith("--plane") for text in options):
+            options = ("--plane joint", *options)
+        return " ".join(["landscape", analysis, *paths, *options])
+
     def path_of(self, run: AnyRun) -> str:
         """Where a run lies, as one would type it here."""
-        path = os.path.relpath(run.path)
-        return str(run.path) if path.startswith("..") else path
+        where = (run.only if isinstance(run, ResultFolder) else None) or run.path
+        path = os.path.relpath(where)
+        return str(where) if path.startswith("..") else path
 
     def told(self, error: Exception) -> str:
         """An error's text with file names relative to the folder shown."""
@@ -314,6 +360,8 @@ def _read(path: Path) -> StoredResult | None:
 
 def _load(path: Path) -> Result:
     result = load_result(path)
+    if isinstance(result, Curve):
+        return replace(result, bends=None)
     return replace(result, eigenvectors=None) if isinstance(result, Spectrum) else result
 
 

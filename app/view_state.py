@@ -12,7 +12,6 @@ RUN_PAGES = ("overview", "surface", "spectrum", "consistency")
 LIBRARY_PAGES = ("runs", "compare")
 
 _CHOICES = {
-    "value": ("loss", "accuracy"),
     "scale": ("log", "linear"),
     "show": ("split", "contour", "scene"),
     "protocol": ("frozen", "online"),
@@ -20,13 +19,14 @@ _CHOICES = {
 }
 _ON_PAGE = {
     "runs": ("select", "run"),
-    "compare": ("select", "plane", "value", "scale", "run"),
+    "compare": ("select", "plane", "quantity", "scale", "run", "barrier", "curve", "joint"),
     "overview": ("step",),
-    "surface": ("surface", "show", "value", "scale", "step"),
+    "surface": ("surface", "show", "quantity", "scale", "step"),
     "spectrum": ("step",),
     "consistency": ("protocol", "step"),
 }
 _NAME = re.compile(r"[A-Za-z0-9]{1,64}")
+_TEXT = re.compile(r"[^\x00-\x1f]{1,64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +45,16 @@ class ViewState:
     """Key of the surface; None is the newest with a path, else the newest."""
     plane: str = "random"
     """Kind of plane compared."""
-    value: str = "loss"
+    quantity: str = "loss"
+    """What is drawn of a surface: a name of `landscape.figures.quantities`, or a metric's."""
     scale: str = "log"
     show: str = "split"
     """Panes of the surface page: contour beside 3D, or one of them."""
     protocol: str = "frozen"
+    barrier: str | None = None
+    """Keys of the results of several runs that are shown; None is the newest of each kind."""
+    curve: str | None = None
+    joint: str | None = None
 
     def to(self, **changes: object) -> "ViewState":
         """Give the same view with some fields changed."""
@@ -112,4 +117,5 @@ def _field(name: str, text: str) -> dict[str, object]:
     if name == "select":
         ids = (part for part in text.split(",")[:64] if _NAME.fullmatch(part))
         return {name: tuple(dict.fromkeys(ids))}
-    return {name: text} if _NAME.fullmatch(text) else {}
+    allowed = _TEXT if name == "quantity" else _NAME
+    return {name: text} if allowed.fullmatch(text) else {}

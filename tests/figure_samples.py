@@ -1,9 +1,13 @@
 """Results with known numbers, for tests of figures and exports."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from landscape.results import (
+    Barrier,
     Consistency,
+    Curve,
     Density,
     Profile,
     Spectrum,
@@ -153,3 +157,130 @@ def steps(size: int = 60, drop: int = 40) -> dict[str, np.ndarray]:
         "accuracy": 1 - np.exp(-at / 20),
         "lr": np.where(at < drop, 0.1, 0.01),
     }
+
+
+def measured_surface() -> Surface:
+    """The bowl with all that can be measured; at (0, 0) λmax is less than its residual."""
+    bowl = surface(holes=False)
+    x = bowl.alpha[:, None] + 0 * bowl.beta
+    lambda_max = 4.0 + x
+    lambda_max[0, 0] = 0.01
+    return replace(
+        bowl,
+        test_loss=bowl.loss + 0.5,
+        test_accuracy=0.9 * bowl.accuracy,
+        metrics=np.stack([1 - bowl.accuracy, 1 - 0.9 * bowl.accuracy]),
+        metric_names=("error rate", "test error rate"),
+        lambda_min=-0.25 * lambda_max * (1.5 + x),
+        lambda_max=lambda_max,
+        lambda_residual=np.full(bowl.loss.shape, 0.02),
+        facts=FACTS | {"test_samples": 500},
+    )
+
+
+def joint_surface() -> Surface:
+    """Two runs that start at one place, on a plane whose axes are distances; both ends marked."""
+    alpha, beta = np.linspace(-2, 6, 17), np.linspace(-1.5, 2.5, 9)
+    x, y = np.meshgrid(alpha, beta, indexing="ij")
+    loss = 0.05 + 0.02 * (x**2) * ((x - 4) ** 2) / 4 + 0.4 * y**2
+    along = np.linspace(1, 0, 5)
+    left = np.stack([2 * along, 2 * along], axis=1)
+    right = np.stack([4 - 2 * along, 2 * along], axis=1)
+    return Surface(
+        alpha=alpha,
+        beta=beta,
+        loss=loss,
+        accuracy=np.exp(-loss),
+        evaluated=np.ones(loss.shape, bool),
+        axis_labels=("PC 1", "PC 2"),
+        path_step=np.tile(np.arange(5) * 10, 2),
+        path_position=np.concatenate([left, right]),
+        path_off_plane=np.tile([0.0, 0.1, 0.2, 0.1, 0.0], 2),
+        path_loss=np.full(10, 0.5),
+        path_run=np.repeat([0, 1], 5),
+        path_labels=("sgd", "sam"),
+        mark_position=np.array([[0.0, 0.0], [4.0, 0.0]]),
+        mark_labels=("sgd", "sam"),
+        facts={"plane": "joint", "unit": "weight distance", "samples": 10, "bn": "recomputed"},
+    )
+
+
+def interpolated_surface() -> Surface:
+    """The bowl with every second point of each axis evaluated, the rest interpolated."""
+    bowl = surface(9, 7, holes=False, path=False)
+    evaluated = np.zeros(bowl.loss.shape, bool)
+    evaluated[::2, ::2] = True
+    return replace(
+        bowl,
+        evaluated=evaluated,
+        interpolated=~evaluated,
+        accuracy=np.where(evaluated, bowl.accuracy, np.nan),
+    )
+
+
+def line_profile() -> Profile:
+    """The line through two minima, at 0 and 1, with the test set."""
+    alpha = np.linspace(-0.5, 1.5, 21)
+    loss = 0.1 + 4 * (alpha * (1 - alpha))[None] ** 2
+    return Profile(
+        alpha=alpha,
+        loss=loss,
+        accuracy=np.exp(-loss),
+        test_loss=1.2 * loss + 0.1,
+        test_accuracy=0.9 * np.exp(-loss),
+        evaluated=np.ones(loss.shape, bool),
+        axis_label="position between the minima",
+        mark_position=np.array([0.0, 1.0]),
+        mark_labels=("sgd", "sam"),
+        facts={"plane": "minima", "samples": 10, "test_samples": 20, "bn": "recomputed"},
+    )
+
+
+def barrier(m: int = 3, *, test: bool = True) -> Barrier:
+    """Minima i with loss 0.1 (i + 1); between i and j a bump of height 1 + |i − j| at t = 1/2."""
+    t = np.linspace(0, 1, 5)
+    ends = 0.1 * np.arange(1, m + 1)
+    i, j = np.meshgrid(np.arange(m), np.arange(m), indexing="ij")
+    bump = np.where(i == j, 0.0, 1.0 + abs(i - j))
+    line = ends[i, None] * (1 - t) + ends[j, None] * t
+    loss = line + bump[..., None] * 4 * t * (1 - t)
+    error = loss / 10
+    return Barrier(
+        t=t,
+        loss=loss,
+        accuracy=1 - error,
+        evaluated=np.ones(loss.shape, bool),
+        height=(loss - (loss[..., :1] + loss[..., -1:]) / 2).max(-1),
+        height_over_line=(loss - line).max(-1),
+        error_height=(error - (error[..., :1] + error[..., -1:]) / 2).max(-1),
+        error_height_over_line=(error - line / 10).max(-1),
+        distance=3.0 * abs(i - j),
+        names=tuple(["sgd", "sam", "aace", "usam", "sgd-2", "sam-2", "aace-2", "usam-2"][:m]),
+        test_loss=loss * 1.5 if test else np.empty((0, 0, 0)),
+        test_accuracy=1 - 1.2 * error if test else np.empty((0, 0, 0)),
+        facts={"samples": 10, "bn": "recomputed", "loss": "cross_entropy"},
+    )
+
+
+def curve(*, test: bool = True) -> Curve:
+    """A quadratic curve of one bend over the straight line, which has a bump."""
+    t = np.linspace(0, 1, 21)
+    loss, line = 0.1 + 0.2 * t * (1 - t), 0.1 + 4 * t * (1 - t)
+    empty = np.empty(0)
+    return Curve(
+        t=t,
+        loss=loss,
+        accuracy=1 - loss / 10,
+        line_loss=line,
+        line_accuracy=1 - line / 10,
+        position=np.stack([8 * t, 2 * t * (1 - t) * 5], axis=1),
+        bend_position=np.array([[4.0, 5.0]]),
+        off_plane=np.zeros(21),
+        training_loss=np.linspace(2.0, 0.2, 30),
+        names=("sgd", "sam"),
+        test_loss=1.5 * loss if test else empty,
+        test_accuracy=1 - 1.5 * loss / 10 if test else empty,
+        line_test_loss=1.5 * line if test else empty,
+        line_test_accuracy=1 - 1.5 * line / 10 if test else empty,
+        facts={"samples": 10, "bn": "recomputed"},
+    )

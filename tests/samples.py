@@ -10,7 +10,17 @@ import numpy as np
 
 from landscape.layouts import Entry, Layout
 from landscape.result_files import result_key
-from landscape.results import Consistency, Density, Profile, Result, Spectrum, Surface, Trajectory
+from landscape.results import (
+    Barrier,
+    Consistency,
+    Curve,
+    Density,
+    Profile,
+    Result,
+    Spectrum,
+    Surface,
+    Trajectory,
+)
 from landscape.writers import RunWriter
 
 STEPS, EVERY = 240, 30
@@ -34,7 +44,104 @@ def make_runs(root: Path, names: tuple[str, ...] = ("sgd", "sam", "aace")) -> Pa
     """Write one run per name, each with results of every kind, and give the folder."""
     for seed, name in enumerate(names):
         _make_run(root / name, METHODS.get(name, "SGD"), name, seed)
+    if len(names) > 1:
+        _make_joint(root / "joint", names)
     return root
+
+
+def _make_joint(folder: Path, names: tuple[str, ...]) -> None:
+    """What is measured of several runs together."""
+    facts = {
+        "run_names": list(names),
+        "bn": "recomputed",
+        "data": "Fashion-MNIST, train split, 2000 class-balanced samples, seed 0",
+        "samples": 2000,
+        "test_samples": 1000,
+        "dtype": "float32",
+        "alignment": "none: weights are not permuted to match",
+    }
+    for result in (_barrier(names, facts), _curve(names[:2], facts), _joint_surface(names, facts)):
+        key = result_key(
+            result.kind, result.options, run=" ".join(names), checkpoint=STEPS, data_digest=_DATA
+        )
+        made = replace(result, provenance={"created": "2026-01-01T00:01:00Z", "seconds": 1.0})
+        made.save(folder / f"{result.kind}-{key}.h5")
+
+
+def _barrier(names: tuple[str, ...], facts: dict) -> Barrier:
+    t, m = np.linspace(0, 1, 13), len(names)
+    i, j = np.meshgrid(np.arange(m), np.arange(m), indexing="ij")
+    ends = 0.06 + 0.02 * np.arange(m)
+    chord = ends[i, None] * (1 - t) + ends[j, None] * t
+    loss = chord + np.where(i == j, 0.0, 0.4 + 0.3 * (i + j))[..., None] * np.sin(np.pi * t) ** 2
+    mean = (loss[..., :1] + loss[..., -1:]) / 2
+    return Barrier(
+        t=t,
+        loss=loss,
+        accuracy=np.exp(-0.4 * loss),
+        evaluated=np.ones(loss.shape, bool),
+        height=(loss - mean).max(axis=-1),
+        height_over_line=(loss - chord).max(axis=-1),
+        error_height=0.3 * (loss - mean).max(axis=-1),
+        error_height_over_line=0.3 * (loss - chord).max(axis=-1),
+        distance=3.0 + i + j,
+        names=names,
+        test_loss=1.1 * loss + 0.1,
+        test_accuracy=np.exp(-0.45 * loss),
+        facts=facts,
+        options={"points": 11},
+    )
+
+
+def _curve(names: tuple[str, ...], facts: dict) -> Curve:
+    t = np.linspace(0, 1, 31)
+    loss = 0.06 + 0.02 * t + 0.05 * np.sin(np.pi * t)
+    line = 0.06 + 0.02 * t + 0.7 * np.sin(np.pi * t) ** 2
+    return Curve(
+        t=t,
+        loss=loss,
+        accuracy=np.exp(-0.4 * loss),
+        line_loss=line,
+        line_accuracy=np.exp(-0.4 * line),
+        position=np.stack([4 * t, 6 * t * (1 - t)], axis=1),
+        bend_position=np.array([[2.0, 3.0]]),
+        off_plane=np.zeros(31),
+        training_loss=np.geomspace(0.8, 0.08, 50),
+        names=names,
+        test_loss=loss + 0.1,
+        test_accuracy=np.exp(-0.5 * loss),
+        line_test_loss=line + 0.1,
+        line_test_accuracy=np.exp(-0.5 * line),
+        facts=facts | {"seed": 0},
+        options={"updates": 50},
+    )
+
+
+def _joint_surface(names: tuple[str, ...], facts: dict) -> Surface:
+    """13 x 9 on a plane of distances, with the path of each run from one start to its own end."""
+    alpha, beta = np.linspace(-2, 4, 13), np.linspace(-2, 2, 9)
+    ends = np.array([[2.5 * k, -1.0 + k % 2] for k in range(len(names))]) * 2 / len(names)
+    along = np.linspace(0, 1, len(CHECKPOINTS))[:, None]
+    start = np.array([0.5, 1.6])
+    loss = _bowl(alpha - 0.5, beta, 0.6)
+    return Surface(
+        alpha=alpha,
+        beta=beta,
+        loss=loss,
+        accuracy=np.exp(-0.4 * loss),
+        evaluated=np.ones(loss.shape, bool),
+        axis_labels=("joint PC 1", "joint PC 2"),
+        path_step=np.tile(CHECKPOINTS, len(names)),
+        path_position=np.concatenate([start * (1 - along) + end * along for end in ends]),
+        path_off_plane=np.tile(0.4 * np.sin(np.pi * along[:, 0]), len(names)),
+        path_loss=np.tile([_loss(step) for step in CHECKPOINTS], len(names)),
+        path_run=np.repeat(np.arange(len(names)), len(CHECKPOINTS)),
+        path_labels=names,
+        mark_position=ends,
+        mark_labels=names,
+        facts=facts | {"plane": "joint", "unit": "weight distance", "variance": [0.6, 0.2]},
+        options={"plane": "joint", "points": 13},
+    )
 
 
 def _make_run(path: Path, method: str, name: str, seed: int) -> None:
@@ -143,17 +250,26 @@ def _bowl(alpha: np.ndarray, beta: np.ndarray, sharp: float) -> np.ndarray:
 
 
 def _random_surface(sharp: float, facts: dict) -> Surface:
-    """13 x 9, with one corner diverged and one not evaluated."""
+    """13 x 9 with all that can be measured; one corner diverged and one not evaluated."""
     alpha, beta = np.linspace(-1.5, 1.5, 13), np.linspace(-1, 1, 9)
     loss = _bowl(alpha, beta, sharp)
     evaluated = np.ones(loss.shape, bool)
     evaluated[-3:, :2] = False
     loss[-2:, -2:] = np.inf
+    good = evaluated & np.isfinite(loss)
+    curvature = np.where(good, sharp * (1 + 0.3 * alpha[:, None] + 0 * beta), np.nan)
     return Surface(
         alpha=alpha,
         beta=beta,
         loss=np.where(evaluated, loss, np.nan),
-        accuracy=np.where(evaluated & np.isfinite(loss), np.exp(-0.4 * loss), np.nan),
+        accuracy=np.where(good, np.exp(-0.4 * loss), np.nan),
+        test_loss=np.where(evaluated, loss + 0.1, np.nan),
+        test_accuracy=np.where(good, np.exp(-0.5 * loss), np.nan),
+        metrics=np.where(good, 1 - np.exp(-0.4 * loss), np.nan)[None],
+        metric_names=("error rate",),
+        lambda_min=-0.3 * curvature * np.abs(alpha[:, None]),
+        lambda_max=curvature,
+        lambda_residual=0.01 * curvature,
         evaluated=evaluated,
         axis_labels=("direction 1", "direction 2"),
         facts=facts | {"plane": "random", "normalization": "filter", "ignore": ["bias", "norm"]},

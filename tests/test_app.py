@@ -70,7 +70,7 @@ def text_of(component: object) -> str:
         ViewState(),
         ViewState(page="runs", select=("abc", "def"), run="abc"),
         ViewState(page="runs", select=()),
-        ViewState(page="compare", select=("abc",), plane="trajectory", value="accuracy", run="z"),
+        ViewState(page="compare", select=("abc",), plane="trajectory", quantity="top 5", run="z"),
         ViewState(page="overview", run="abc", step=0),
         ViewState(page="surface", run="abc", surface="k1", show="scene", scale="linear", step=30),
         ViewState(page="spectrum", run="abc", step=120),
@@ -104,7 +104,10 @@ def test_the_store_takes_a_run_a_folder_of_runs_or_a_folder_of_results(folder: P
     assert Store(folder / "sam").is_run
     loose = Store(folder / "sam" / "results")
     (only,) = loose.runs()
-    assert {stored.kind for stored in loose.results(only)} == set(KINDS)
+    joint = Store(folder).joint()
+    kinds = [stored.kind for stored in Store(folder).results(joint)]
+    assert sorted(kinds) == ["barrier", "curve", "surface"]
+    assert {stored.kind for stored in loose.results(only)} | set(kinds) == set(KINDS)
 
 
 @pytest.mark.parametrize("name", ["missing", "empty"])

@@ -151,8 +151,8 @@ def test_accuracy_that_was_not_measured_is_refused():
     result = surface()
     without = Surface(**{**vars(result), "accuracy": np.full((9, 6), np.nan)})
     with pytest.raises(ValueError, match="accuracy must be measured"):
-        interactive.plot_surface(without, value="accuracy")
-    drawn = interactive.plot_surface(result, value="accuracy")
+        interactive.plot_surface(without, quantity="accuracy")
+    drawn = interactive.plot_surface(result, quantity="accuracy")
     assert trace(drawn, "measured").z[1, 7] == result.accuracy[7, 1]
 
 
@@ -161,7 +161,7 @@ def test_accuracy_that_was_not_measured_is_refused():
     [
         ({"view": "4d"}, "view must be"),
         ({"theme": "sepia"}, "theme must be"),
-        ({"value": "error"}, "value must be"),
+        ({"quantity": "error"}, "quantity must be"),
         ({"scale": "sqrt"}, "scale must be"),
         ({"limits": (1.0, 0.1)}, "limits must rise"),
         ({"limits": (0.0, 1.0)}, "limits must rise above 0"),
@@ -287,7 +287,7 @@ def test_labels_stand_on_their_line_away_from_the_path_and_each_other():
     field = field_of(result)
     _, labeled = levels_of(field)
     lines = lines_at(field, labeled)
-    placed = place_labels(field, labeled, lines, path=result.path_position)
+    placed = place_labels(field, labeled, lines, away_from=[result.path_position])
     assert len(placed) >= 2
     assert len({label.level for label in placed}) == len(placed)
     places = np.array([[label.x, label.y] for label in placed])
@@ -307,7 +307,7 @@ def test_labels_keep_off_a_path_that_runs_where_they_would_stand():
     lowest = np.array([-0.05, 0.0])
     along = np.array([0.83, 0.55])
     path = np.array([lowest - 0.9 * along, lowest + 1.6 * along])
-    placed = place_labels(field, labeled, lines_at(field, labeled), path=path)
+    placed = place_labels(field, labeled, lines_at(field, labeled), away_from=[path])
     assert placed
     for label in placed:
         away = np.array([label.x, label.y]) - lowest
@@ -371,8 +371,8 @@ def test_the_selected_checkpoint_is_ringed():
 def test_loss_along_the_path_shows_measured_and_surface_below():
     result = surface(41, 31, holes=False)
     figure = interactive.plot_path_loss(result)
-    assert np.allclose(trace(figure, "measured").y, result.path_loss)
-    ratio = trace(figure, "measured").y / trace(figure, "surface below").y
+    assert np.allclose(trace(figure, "measured loss").y, result.path_loss)
+    ratio = trace(figure, "measured loss").y / trace(figure, "surface below").y
     assert np.allclose(ratio, [1, 1, 3, 3, 1, 1], rtol=0.02)
     assert trace(figure, "surface below").line.dash == "2px,3px"
     distance = interactive.plot_path_distance(result)

@@ -9,6 +9,7 @@ from dash.development.base_component import Component
 
 from landscape.figures import interactive as figures
 from landscape.figures.numbers import number, percent
+from landscape.figures.quantities import values_of
 from landscape.results import Surface
 from landscape.runs import RunFileError
 
@@ -18,6 +19,7 @@ from ..panes import Card, Pane, View, icon, key
 from ..store import AnyRun, MissingError, Store, checkpoint_of
 from ..summaries import own_perturbation, summarize
 from ..view_state import ViewState, encode
+from . import between
 from .consistency import perturbation_of, protocol_of
 from .runs import default_selection
 
@@ -88,9 +90,10 @@ class _Page:
         ]
         if len(self.surfaces) == len(self.runs):
             query = {"select": chosen, "plane": self.state.plane}
-            query |= {"value": self.state.value, "scale": self.state.scale}
+            query |= {"quantity": self.state.quantity, "scale": self.state.scale}
             links.insert(0, ("Surfaces, PDF", "/figure/compare/surface.pdf?" + urlencode(query)))
         shown = [(run, self.stored[run.id]) for run in self.runs]
+        links += between.exports(self.state, self.store)
         links += [(f"{run.name}: surface, CSV", data_address(run, s)) for run, s in shown if s]
         return links
 
@@ -100,17 +103,23 @@ class _Page:
             return [self._add(everyone)]
         fields = [
             self._choice("plane", "Plane", tuple(_TOLD.items())),
-            self._choice(
-                "value", "Value", (("loss", "train loss"), ("accuracy", "train accuracy"))
-            ),
+            self._choice("quantity", "Quantity", self._quantities()),
             self._choice("scale", "Scale", (("log", "log"), ("linear", "linear"))),
         ]
         missing = [run for run in everyone if run not in self.runs]
+        fields += between.choices(self.state, self.store)
         return [*fields, self._add(missing)] if missing and len(self.runs) < _MOST else fields
 
     def _choice(self, name: str, label: str, options: Any) -> Component:
         links = [(text, encode(self.state.to(**{name: option}))) for option, text in options]
         return panes.choice(name, label, links, encode(self.state))
+
+    def _quantities(self) -> list[tuple[str, str]]:
+        """What every surface shown was measured in."""
+        of_all = [figures.quantities_of(surface) for surface in self.surfaces.values()]
+        first = of_all[0] if of_all else ("loss",)
+        names = [name for name in first if all(name in other for other in of_all)]
+        return [(name, panes.quantity_name(name)) for name in names]
 
     def _add(self, missing: list[AnyRun]) -> Component:
         chosen = self.state.select or ()
@@ -119,7 +128,7 @@ class _Page:
 
     def _range(self) -> tuple[str, tuple[float, float]]:
         scale = None if self.state.scale == "log" else self.state.scale
-        return figures.scale_and_limits([*self.surfaces.values()], self.state.value, scale)
+        return figures.scale_and_limits([*self.surfaces.values()], self.state.quantity, scale)
 
     def cards(self) -> list[Card]:
         """Surfaces in rows of three, then curves and numbers."""
@@ -137,6 +146,7 @@ class _Page:
             *cards,
             Card(panes=second, height=256),
             Card(panes=[self._consistency()], height=240),
+            *between.cards(self.state, self.store, self.theme, self.runs),
         ]
 
     def _map(self, run: AnyRun) -> Pane:
@@ -145,7 +155,7 @@ class _Page:
             scale, limits = self._range()
             return figures.plot_surface(
                 self.store.load(stored),
-                value=self.state.value,
+                quantity=self.state.quantity,
                 scale=scale,
                 limits=limits,
                 theme=self.theme,
@@ -181,11 +191,9 @@ class _Page:
             scale, limits = self._range()
         except ValueError:
             return []
-        arrays = [
-            s.loss if self.state.value == "loss" else s.accuracy for s in self.surfaces.values()
-        ]
+        arrays = [values_of(surface, self.state.quantity) for surface in self.surfaces.values()]
         clipped = any((a[np.isfinite(a)] > limits[1] * (1 + 1e-9)).any() for a in arrays)
-        name = "Train loss" if self.state.value == "loss" else "Train accuracy"
+        name = panes.capital(panes.quantity_name(self.state.quantity))
         bar = panes.color_bar(name, figures.color_bar(limits, scale, clipped=clipped))
         said = figures.color_bar_text(limits, scale, clipped=clipped)
         return [

@@ -1,5 +1,6 @@
 """The loss on a plane, from above and in 3D, with the path of training drawn on it."""
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
@@ -9,6 +10,7 @@ from dash import html
 from dash.development.base_component import Component
 
 from landscape.figures import interactive as figures
+from landscape.figures import paths
 from landscape.figures.numbers import count, number, percent
 from landscape.figures.scales import lr_drops
 from landscape.results import Surface
@@ -25,7 +27,7 @@ from ..inspector import (
 )
 from ..panes import Card, Pane, View, key
 from ..scrubber import selected_step
-from ..store import PLANES, AnyRun, MissingError, Store, checkpoint_of, plane_of
+from ..store import PLANES, AnyRun, MissingError, ResultFolder, Store, checkpoint_of, plane_of
 from ..view_state import ViewState, encode
 
 
@@ -64,6 +66,17 @@ def chosen(state: ViewState, run: AnyRun, store: Store) -> StoredResult:
     return (on_path or there)[-1]
 
 
+def _state_keys(meta: dict[str, Any]) -> list[Component]:
+    """Keys of the states that cells of a drawn surface are in, the plain one excepted."""
+    states = (
+        ("interpolated", "interpolated", "var(--text)", "dot"),
+        ("diverged", "diverged", "var(--err)", "diverged"),
+        ("blank", "no value", "var(--line)", "square"),
+        ("missing", "not evaluated", "var(--zero)", "hatch"),
+    )
+    return [key(text, color, style) for name, text, color, style in states if meta[name]]
+
+
 class _Page:
     """The panes of one surface."""
 
@@ -79,7 +92,7 @@ class _Page:
         self.selected = selected_step(state, run)
         steps = panes.found(lambda: store.steps(run))
         self.drops = lr_drops(steps["step"], steps["lr"]) if steps else []
-        self.drawing = {"value": state.value, "scale": state.scale}
+        self.drawing = {"quantity": state.quantity, "scale": state.scale}
 
     def surface(self) -> Surface:
         """The surface shown; raises what says why there is none."""
@@ -120,10 +133,10 @@ class _Page:
                 return figures.plot_surface(
                     self.surface(),
                     view=kind,
-                    value=self.state.value,
+                    quantity=self.state.quantity,
                     scale=self._scale(),
                     theme=self.theme,
-                    color=self.run.color,
+                    color=self._colors(),
                     drops=self.drops,
                     selected=self.selected,
                 )
@@ -134,7 +147,7 @@ class _Page:
 
         body = panes.shown(draw, self.store)
         meta = getattr(getattr(body, "layout", None), "meta", None) or {}
-        value = "train loss" if self.state.value == "loss" else "train accuracy"
+        value = panes.quantity_name(self.state.quantity)
         is_scene = kind == "3d"
         note = (
             f"height and color: {value}, {meta.get('scale', '')}"
@@ -153,21 +166,35 @@ class _Page:
     def _scale(self) -> str | None:
         return None if self.state.scale == "log" else self.state.scale
 
+    def _colors(self) -> int | list[int]:
+        """The run's color, or one for each run of a joint plane."""
+        labels = self.surface().path_labels
+        return self.store.colors(labels) if labels else self.run.color
+
     def _footer(self, drawn: panes.Body) -> list[Component]:
         meta = getattr(getattr(drawn, "layout", None), "meta", None)
         if not meta:
             return []
-        color = f"var(--path-{self.run.color % 8})"
-        name = "Train loss" if self.state.value == "loss" else "Train accuracy"
+        name = panes.capital(panes.quantity_name(self.state.quantity))
         parts: list[Component] = [panes.color_bar(name, [(at, text) for at, text in meta["bar"]])]
-        if len(self.surface().path_step):
+        return [*parts, *self._path_marks(), *_state_keys(meta)]
+
+    def _path_marks(self) -> list[Component]:
+        surface = self.surface()
+        parts: list[Component] = []
+        if len(surface.path_labels) > 1:
+            colors = paths.colors_of(self._colors(), len(surface.path_labels))
+            parts += [
+                key(label, f"var(--path-{color % 8})", "disc")
+                for label, color in zip(surface.path_labels, colors, strict=True)
+            ]
+        elif len(surface.path_step):
+            color = f"var(--path-{self.run.color % 8})"
             parts += [key("start", color, "start"), key("end", color, "disc")]
             parts += [key("lr drop", "var(--text)", "drop")] if self.drops else []
             parts += [key("in the plane", color, "disc"), key("out of it", color, "ring")]
-        if meta["diverged"]:
-            parts.append(key("diverged", "var(--err)", "diverged"))
-        if meta["missing"]:
-            parts.append(key("not evaluated", "var(--zero)", "hatch"))
+        if len(surface.mark_labels):
+            parts.append(key("marked", "var(--text)", "ring"))
         return parts
 
     def _with_path(self) -> Surface:
@@ -202,23 +229,25 @@ class _Page:
             "drops": self.drops,
             "selected": self.selected,
             "theme": self.theme,
-            "color": self.run.color,
+            "color": self._colors(),
         }
 
     def _path_keys(self, solid: str, dotted: str) -> list[Component]:
         return [
-            key(solid, f"var(--run-{self.run.color % 8})"),
-            key(dotted, "var(--muted)", "dotted"),
+            key(solid, "var(--text)" if self._several() else f"var(--run-{self.run.color % 8})"),
+            key(dotted, "var(--text)" if self._several() else "var(--muted)", "dotted"),
         ]
+
+    def _several(self) -> bool:
+        surface = panes.found(self.surface)
+        return surface is not None and len(surface.path_labels) > 1
 
     def _profile(self) -> Pane:
         def draw() -> panes.Body:
             profile = self.store.load(self.store.at(self.run, "profile", None))
             return figures.plot_profile(profile, theme=self.theme, color=self.run.color)
 
-        return self._pane(
-            "profile", "Profile", draw, note="rise L − L(center): median, lowest to highest"
-        )
+        return self._pane("profile", "Profile", draw, note="median, lowest to highest")
 
     def _explained(self) -> Pane:
         def draw() -> panes.Body:
@@ -274,9 +303,10 @@ def _toolbar(
         ),
         panes.choice("plane", "Plane", planes, encode(state.to(surface=stored.key))),
     ]
-    if np.isfinite(surface.accuracy).any():
-        values = (("loss", "train loss"), ("accuracy", "train accuracy"))
-        parts.append(_choice(state, "value", "Value", values))
+    measured = figures.quantities_of(surface)
+    if len(measured) > 1:
+        values = [(name, panes.quantity_name(name)) for name in measured]
+        parts.append(_choice(state, "quantity", "Quantity", values))
     parts.append(_choice(state, "scale", "Scale", (("log", "log"), ("linear", "linear"))))
     return parts
 
@@ -303,9 +333,7 @@ def _inspector(page: _Page, surface: Surface | None) -> list[Component]:
     if stored is None or surface is None:
         return [*parts, run_section(run)]
     point = _point(page, surface)
-    command = store.command(
-        "surface", run, f"--plane {plane_of(stored)}", f"--checkpoint {checkpoint_of(stored)}"
-    )
+    command = _command(store, run, stored)
     return [
         *point,
         *parts,
@@ -314,9 +342,20 @@ def _inspector(page: _Page, surface: Surface | None) -> list[Component]:
     ]
 
 
+def _command(store: Store, run: AnyRun, stored: StoredResult) -> str:
+    """The command line that makes a surface."""
+    origin = stored.facts.get("imported_from")
+    if isinstance(origin, dict):
+        return f"landscape import {shlex.quote(str(origin.get('file', 'FILE')))}"
+    options = [f"--plane {plane_of(stored).replace(' and ', ',')}"]
+    if not isinstance(run, ResultFolder):
+        options.append(f"--checkpoint {checkpoint_of(stored)}")
+    return store.command("surface", run, *options)
+
+
 def _point(page: _Page, surface: Surface) -> list[Component]:
     """The checkpoint that the scrubber stands on, where the surface carries it."""
-    if not len(surface.path_step):
+    if not len(surface.path_step) or len(surface.path_labels) > 1:
         return []
     wanted = page.selected if page.selected is not None else surface.path_step[-1]
     at = int(np.argmin(np.abs(surface.path_step - wanted)))
@@ -337,8 +376,13 @@ def _point(page: _Page, surface: Surface) -> list[Component]:
 
 
 def _cells(surface: Surface) -> list[Component]:
-    diverged = int((surface.evaluated & ~np.isfinite(surface.loss)).sum())
-    missing = int((~surface.evaluated).sum())
-    told = [f"{diverged} points diverged"] if diverged else []
-    told += [f"{missing} not evaluated"] if missing else []
-    return [html.Section(panes.notice(", ".join(told) + "."))] if told else []
+    meta = figures.surface_meta(figures.field_of(surface))
+    words = ("diverged", "diverged"), ("interpolated", "interpolated"), ("missing", "not evaluated")
+    told = [f"{meta[name]} {word}" for name, word in words if meta[name]]
+    if told:
+        told[0] = told[0].replace(" ", " points ", 1)
+    origin = surface.facts.get("imported_from")
+    warnings = origin.get("warnings", []) if isinstance(origin, dict) else []
+    notices = [panes.notice(", ".join(told) + ".")] if told else []
+    notices += [panes.notice(str(warning)) for warning in warnings]
+    return [html.Section(notices)] if notices else []

@@ -10,13 +10,15 @@ from typing import Any
 FIGURES = {
     "profile": ("plot_profile", "draw_profile"),
     "surface": ("plot_surface", "draw_surface"),
+    "barrier": ("plot_barrier", "draw_barrier"),
+    "curve": ("plot_curve", "draw_curve"),
     "spectrum": ("plot_spectrum", "draw_spectrum"),
     "density": ("plot_density", "draw_density"),
     "consistency": ("plot_consistency", "draw_consistency"),
     "trajectory": ("plot_trajectory", "draw_trajectory"),
 }
 """Kind of result -> (screen function, paper function)."""
-_WITH_BAR = ("surface", "consistency")
+_WITH_BAR = ("surface", "barrier", "consistency")
 
 
 def plot(result: Any, **style: Any) -> Any:

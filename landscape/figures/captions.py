@@ -5,20 +5,33 @@ from typing import Any
 
 import numpy as np
 
+from landscape.figures.connections import CONNECTED
 from landscape.figures.facts import (
+    SHAPES,
     WHICH,
     batch_norm,
     between,
-    fact,
     failures,
-    plane_text,
+    rise_text,
     seed_text,
     step_text,
 )
 from landscape.figures.facts import facts_rows as facts_rows
-from landscape.figures.numbers import count, number, percent
+from landscape.figures.numbers import count, number
+from landscape.figures.plane_words import (
+    along_line,
+    fact,
+    imported_text,
+    interpolation_text,
+    listed,
+    on_plane,
+    precision_text,
+)
+from landscape.figures.quantities import quantity_of
 from landscape.results import (
+    Barrier,
     Consistency,
+    Curve,
     Density,
     Profile,
     Result,
@@ -28,10 +41,28 @@ from landscape.results import (
 )
 
 
-def caption(result: Result) -> str:
-    """One paragraph for under a figure: what it shows, then how it was measured."""
-    how = _how(result)
-    return " ".join(part for part in (_SUBJECTS[type(result)](result), how) if part)
+def caption(result: Result, quantity: str | None = None) -> str:
+    """One paragraph for under a figure: what it shows, then how it was measured.
+
+    Args:
+        result: What was measured.
+        quantity: What a figure of it shows, where that is not the loss.
+    """
+    subject = _SUBJECTS[type(result)](result)
+    if quantity is not None and subject.startswith("Loss"):
+        title = _title(result, quantity)
+        subject = title[0].upper() + title[1:] + subject.removeprefix("Loss")
+    curved = quantity in (None, "convexity", "lambda_max")
+    if curved and isinstance(result, Surface | Profile):
+        subject += _eigenvalues_told(result)
+    parts = (subject, _how(result), imported_text(result.facts))
+    return " ".join(part for part in parts if part)
+
+
+def _title(result: Result, quantity: str) -> str:
+    if isinstance(result, Surface | Profile):
+        return quantity_of(result, quantity).title
+    return CONNECTED.get(quantity, quantity)
 
 
 def _of_whom(facts: dict[str, Any]) -> str:
@@ -43,45 +74,83 @@ def _of_whom(facts: dict[str, Any]) -> str:
     return text + (f" at {step}" if step else "")
 
 
-def _on_plane(facts: dict[str, Any]) -> str:
-    plane = plane_text(facts)
-    if not plane:
-        return ""
-    text = f", on the plane of {'the ' if plane[:5] in ('first', 'two t') else ''}{plane}"
-    if "variance" in facts:
-        text += f", which hold {percent(float(np.sum(facts['variance'])))} of the path's variance"
-        if "variance_null" in facts:
-            null = percent(float(np.sum(facts["variance_null"])), 0)
-            text += f" (a random walk with these steps: {null})"
-    if "normalization" in facts and facts["normalization"] != "none":
-        text += f", {facts['normalization']}-normalized"
-    return text
-
-
 def _profile_subject(result: Profile) -> str:
     repeats = len(result.loss)
-    text = f"Loss{_of_whom(result.facts)} along {_line(result.facts, repeats)}."
+    text = f"Loss{_of_whom(result.facts)} along {along_line(result.facts, repeats)}."
     if repeats > 1:
         text += " Line: median; band: lowest to highest repeat."
+    if result.test_loss.size:
+        text += " Dashed: test set."
     return text
-
-
-def _line(facts: dict[str, Any], repeats: int) -> str:
-    kind = "random direction" if facts.get("plane") == "random" else "direction"
-    normal = facts.get("normalization")
-    normalized = f"{normal}-normalized " if normal and normal != "none" else ""
-    return f"{repeats} {normalized}{kind}s" if repeats > 1 else f"one {normalized}{kind}"
 
 
 def _surface_subject(result: Surface) -> str:
-    text = f"Loss{_of_whom(result.facts)}{_on_plane(result.facts)}."
+    text = f"Loss{_of_whom(result.facts)}{on_plane(result.facts)}."
     if len(result.path_step):
+        runs = len(np.unique(result.path_run))
+        whose = f" of {listed(list(result.path_labels))}" if runs > 1 else ""
         text += (
-            f" Path: {count(len(result.path_step))} checkpoints, at most "
-            f"{number(float(np.max(result.path_off_plane)))} out of the plane; points fade with "
-            "that distance."
+            f" Path{'s' if runs > 1 else ''}: {count(len(result.path_step))} checkpoints{whose}, "
+            f"at most {number(float(np.max(result.path_off_plane)))} out of the plane; points fade "
+            "with that distance."
         )
+    if len(result.mark_labels):
+        text += f" Marked: {listed(list(result.mark_labels))}."
     return text
+
+
+def _eigenvalues_told(result: Surface | Profile) -> str:
+    """What the eigenvalue maps of a result mean; "" where there are none."""
+    if not result.lambda_max.size:
+        return ""
+    noise = np.nan_to_num(result.lambda_residual) if result.lambda_residual.size else 0.0
+    convex = int((result.lambda_min > noise).sum())
+    text = (
+        " Convexity |λmin/λmax| of the Hessian (Li et al. 2018, figure 7): near 0 the most "
+        "negative curvature is small beside the largest; left out where λmax does not exceed its "
+        "residual"
+    )
+    text += f"; at {count(convex)} points λmin is above 0" if convex else ""
+    return text + ". Kinks of a ReLU net have no second derivative: their curvature is not in it."
+
+
+def _barrier_subject(result: Barrier) -> str:
+    names = listed(list(result.names)) if result.names else f"{len(result.height)} minima"
+    text = f"Loss{_of_whom(result.facts)} on the straight lines between {names}."
+    if len(result.height) > 2:
+        text += (
+            " Below the diagonal, bold: highest loss over the mean of both ends (Frankle et al. "
+            "2020); under it: over the straight line between them (Entezari et al. 2022). Above: "
+            "the lines. On the diagonal: the minima."
+        )
+    else:
+        mean, line = result.height[0, 1], result.height_over_line[0, 1]
+        text += (
+            f" Barrier: {number(mean)} over the mean of both ends (Frankle et al. 2020), "
+            f"{number(line)} over the straight line between them (Entezari et al. 2022)."
+        )
+    text += " Heights are lower bounds: the highest of the points measured."
+    if result.test_loss.size:
+        text += " Dashed: test set."
+    return text + _alignment(result)
+
+
+def _curve_subject(result: Curve) -> str:
+    names = listed(list(result.names)) if result.names else "two minima"
+    shape = SHAPES.get(result.shape, result.shape)
+    text = f"Loss{_of_whom(result.facts)} on a trained {shape} curve between {names}"
+    if len(result.training_loss):
+        text += f" ({count(len(result.training_loss))} updates)"
+    text += " and, grey, on the straight line."
+    if result.test_loss.size:
+        text += " Dashed: test set."
+    text += " On the plane: circles minima, diamonds bends, in weight-space distance."
+    return text + _alignment(result)
+
+
+def _alignment(result: Result) -> str:
+    said = fact(result.facts, "alignment").startswith("none")
+    return " No permutation alignment." if said else ""
 
 
 def _spectrum_subject(result: Spectrum) -> str:
@@ -123,13 +192,15 @@ def _consistency_subject(result: Consistency) -> str:
 def _trajectory_subject(result: Trajectory) -> str:
     return (
         f"Path{_of_whom(result.facts)}: {count(len(result.step))} checkpoints"
-        f"{_on_plane(result.facts)}; at most {number(float(np.max(result.off_plane)))} out of it."
+        f"{on_plane(result.facts)}; at most {number(float(np.max(result.off_plane)))} out of it."
     )
 
 
 _SUBJECTS: dict[type[Result], Callable[[Any], str]] = {
     Profile: _profile_subject,
     Surface: _surface_subject,
+    Barrier: _barrier_subject,
+    Curve: _curve_subject,
     Spectrum: _spectrum_subject,
     Density: _density_subject,
     Consistency: _consistency_subject,
@@ -143,14 +214,22 @@ def _how(result: Result) -> str:
     samples = f"{count(facts['samples'])} samples" if "samples" in facts else ""
     data = fact(facts, "data")
     parts = [f"{samples} of {data}" if samples and data else samples or data]
+    parts.append(f"{count(facts['test_samples'])} test samples" if "test_samples" in facts else "")
     parts.append(f"batch norm: {batch_norm(facts)}" if "bn" in facts else "")
     if isinstance(result, Surface):
         parts.append(f"{len(result.alpha)} × {len(result.beta)} points")
     if isinstance(result, Profile):
         parts.append(f"{len(result.alpha)} points")
+    if isinstance(result, Barrier | Curve):
+        parts.append(f"{len(result.t)} points")
     if isinstance(result, Surface | Profile):
-        parts.append(failures(result.evaluated, result.loss))
-    parts.append(fact(facts, "dtype"))
+        extent = rise_text(result)
+        parts.append(f"extent grown {extent}" if extent else "")
+        parts.append(failures(result))
+    if isinstance(result, Surface) and result.interpolated.any():
+        size = result.evaluated.size
+        parts.append(interpolation_text(facts, int(result.evaluated.sum()), size))
+    parts.append(precision_text(facts))
     parts.append(f"seed {seed_text(facts)}" if seed_text(facts) else "")
     text = "; ".join(part for part in parts if part)
     return f"{text[0].upper()}{text[1:]}." if text else ""

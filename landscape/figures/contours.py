@@ -90,7 +90,7 @@ def place_labels(
     levels: np.ndarray,
     lines: Sequence[Sequence[np.ndarray]],
     *,
-    path: np.ndarray | None = None,
+    away_from: Sequence[np.ndarray] = (),
     room: float = 1.0,
 ) -> list[Label]:
     """Choose at most one place per level: on its line, straight, clear of border, path and labels.
@@ -99,13 +99,14 @@ def place_labels(
         field: The field drawn.
         levels: Levels in true units.
         lines: Their lines, as `lines_at` gives them.
-        path: Positions [c, 2] to keep away from.
+        away_from: Polylines [c, 2] to keep away from: paths, and marks as lines of one point.
         room: Size of a label relative to one on a 400 px pane.
     """
     spans = np.array(field.spans)
     unit = np.full(2, spans.max()) if field.equal else spans
     origin = np.array([field.x[0], field.y[0]])
-    barrier = np.empty((0, 2)) if path is None or not len(path) else _dense((path - origin) / unit)
+    dense = [_dense((line - origin) / unit) for line in away_from if len(line)]
+    barrier = np.concatenate([np.empty((0, 2)), *dense])
     away = _preferred(field, origin, unit, barrier)
     placed: list[Label] = []
     centers: list[np.ndarray] = []

@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 
 from landscape.figures.numbers import count, number, short
+from landscape.figures.plane_words import Rows, evaluation_rows, fact, plane_rows
 from landscape.results import (
+    Barrier,
     Consistency,
+    Curve,
     Density,
     Profile,
     Result,
@@ -16,13 +19,13 @@ from landscape.results import (
     Trajectory,
 )
 
-Rows = list[tuple[str, str]]
-
 _BATCH_NORM = {
     "frozen": "running statistics, frozen",
     "recomputed": "statistics recomputed at each point",
     "batch": "statistics of each batch",
+    "interpolated": "statistics interpolated between those of the weights",
 }
+SHAPES = {"bezier": "quadratic Bezier", "polygon": "polygon"}
 WHICH = {
     "LM": "largest magnitude",
     "LA": "largest",
@@ -49,18 +52,20 @@ def facts_rows(result: Result) -> Rows:
         ("Loss", fact(facts, "loss")),
         ("Data", fact(facts, "data")),
         ("Samples", count(facts["samples"]) if "samples" in facts else ""),
+        ("Test samples", count(facts["test_samples"]) if "test_samples" in facts else ""),
         ("Batch norm", batch_norm(facts)),
         ("Seed", seed_text(facts)),
         ("Training seed", fact(facts, "training_seed")),
-        ("Precision", fact(facts, "dtype")),
+        *evaluation_rows(facts, *_filled(result)),
     ]
     return [(label, value) for label, value in rows if value]
 
 
-def fact(facts: dict[str, Any], name: str) -> str:
-    """A fact as text, or "" where it is not stored."""
-    value = facts.get(name)
-    return "" if value is None else str(value)
+def _filled(result: Result) -> tuple[int, int]:
+    """Points evaluated and points in total of a surface that is interpolated in part."""
+    if isinstance(result, Surface) and result.interpolated.size:
+        return int(result.evaluated.sum()), result.evaluated.size
+    return 0, 0
 
 
 def _model(facts: dict[str, Any]) -> str:
@@ -87,86 +92,95 @@ def seed_text(facts: dict[str, Any]) -> str:
     return fact(facts, "seed")
 
 
-def _listed(values: Any, form: Callable[[float], str]) -> str:
-    return " + ".join(form(float(value)) for value in np.atleast_1d(values))
-
-
-def _variance(facts: dict[str, Any]) -> str:
-    if "variance" not in facts:
-        return ""
-    text = _listed(facts["variance"], lambda v: short(100 * v)) + "\N{NO-BREAK SPACE}%"
-    if "variance_null" in facts:
-        null = _listed(facts["variance_null"], lambda v: short(100 * v, 2))
-        text += f", random walk {null}\N{NO-BREAK SPACE}%"
-    return text
-
-
-def plane_text(facts: dict[str, Any]) -> str:
-    """How the plane was chosen, in words."""
-    plane = fact(facts, "plane")
-    if plane == "trajectory":
-        size = len(facts["checkpoints"]) if "checkpoints" in facts else None
-        of = f"{size} checkpoints" if size else "the checkpoints"
-        return f"first two principal components of {of}"
-    if plane == "hessian":
-        return "two top eigenvectors of the Hessian"
-    return "random directions" if plane == "random" else plane
-
-
-def _normalization(facts: dict[str, Any]) -> str:
-    name = fact(facts, "normalization")
-    if not name:
-        return ""
-    ignored = facts.get("ignore") or []
-    return name + (f", without {' and '.join(map(str, ignored))} parameters" if ignored else "")
-
-
-def _plane_rows(facts: dict[str, Any]) -> Rows:
-    eigenvalues = facts.get("eigenvalues", [])
-    return [
-        ("Plane", plane_text(facts)),
-        ("Variance", _variance(facts)),
-        ("Origin", fact(facts, "origin")),
-        ("Eigenvalues", ", ".join(number(float(v)) for v in eigenvalues[:2])),
-        ("Eigengap", ", ".join(number(float(v)) for v in facts.get("eigengap", [])[:2])),
-        ("Normalization", _normalization(facts)),
-    ]
-
-
 def _range(values: np.ndarray) -> str:
     return f"{short(float(values[0]))} to {short(float(values[-1]))}" if len(values) else ""
 
 
-def failures(evaluated: np.ndarray, loss: np.ndarray) -> str:
+def failures(result: Profile | Surface) -> str:
     """How many points are not plain, or "" when all are."""
-    diverged = int((evaluated & ~np.isfinite(loss)).sum())
-    missing = int((~evaluated).sum())
+    diverged = int((result.evaluated & ~np.isfinite(result.loss)).sum())
+    known = result.evaluated
+    if isinstance(result, Surface) and result.interpolated.size:
+        known = known | result.interpolated
+    missing = int((~known).sum())
     parts = [f"{count(diverged)} diverged"] if diverged else []
     parts += [f"{count(missing)} not evaluated"] if missing else []
     return ", ".join(parts)
 
 
+def rise_text(result: Profile | Surface) -> str:
+    """By which factor the loss rises at the ends of an extent found for it, or ""."""
+    rise = result.facts.get("rise", result.options.get("rise"))
+    return f"until the loss is {short(float(rise))} times that at the origin" if rise else ""
+
+
 def _profile_rows(result: Profile) -> Rows:
     repeats = len(result.loss)
-    rows = _plane_rows(result.facts)
+    rows = plane_rows(result.facts)
     if len(result.alpha) > 1:
         rows.append(("Extent", _range(result.alpha)))
+        rows.append(("Extent found", rise_text(result)))
     rows.append(("Points", count(len(result.alpha))))
     rows.append(("Repeats", count(repeats) if repeats > 1 else ""))
-    rows.append(("Missing", failures(result.evaluated, result.loss)))
+    rows.append(("Missing", failures(result)))
     return rows
 
 
 def _surface_rows(result: Surface) -> Rows:
     grid = f"{len(result.alpha)} × {len(result.beta)}"
-    rows = _plane_rows(result.facts)
+    rows = plane_rows(result.facts)
     rows.append(("Extent", f"{_range(result.alpha)}, {_range(result.beta)}"))
+    rows.append(("Extent found", rise_text(result)))
     rows.append(("Grid", f"{grid}, {count(int(result.evaluated.sum()))} evaluated"))
-    rows.append(("Missing", failures(result.evaluated, result.loss)))
+    rows.append(("Missing", failures(result)))
     if len(result.path_step):
         rows.append(("Path", f"{count(len(result.path_step))} checkpoints"))
         rows.append(("Out of plane", f"at most {number(float(np.max(result.path_off_plane)))}"))
     return rows
+
+
+def _barrier_rows(result: Barrier) -> Rows:
+    pairs = np.triu_indices(len(result.height), 1)
+    rows = [
+        ("Minima", ", ".join(result.names)),
+        ("Distances", _spread(result.distance[pairs])),
+        ("Barrier", _spread(result.height[pairs])),
+        ("Over the line", _spread(result.height_over_line[pairs])),
+        ("Error barrier", _spread(result.error_height[pairs])),
+        ("Points", f"{count(len(result.t))} on each line, ends among them"),
+        ("Missing", count(missing) if (missing := int((~result.evaluated).sum())) else ""),
+    ]
+    return [*rows, ("Alignment", fact(result.facts, "alignment"))]
+
+
+def _spread(values: np.ndarray) -> str:
+    """The lowest and the highest of several values, or the only one."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return ""
+    low, high = number(float(finite.min())), number(float(finite.max()))
+    return low if low == high else f"{low} to {high}"
+
+
+def _curve_rows(result: Curve) -> Rows:
+    facts = result.facts
+    updates = count(len(result.training_loss)) if len(result.training_loss) else ""
+    return [
+        ("Minima", " and ".join(result.names)),
+        ("Curve", SHAPES.get(result.shape, result.shape)),
+        ("Bends", count(len(result.bend_position))),
+        ("Trained for", f"{updates} updates" if updates else ""),
+        ("Learning rate", short(facts["learning_rate"]) if "learning_rate" in facts else ""),
+        ("Highest loss", f"{_highest(result.loss)}, on the line {_highest(result.line_loss)}"),
+        ("Out of plane", f"at most {_highest(result.off_plane)}"),
+        ("Distance", number(facts["distance"]) if "distance" in facts else ""),
+        ("Points", count(len(result.t))),
+        ("Alignment", fact(facts, "alignment")),
+    ]
+
+
+def _highest(values: np.ndarray) -> str:
+    return number(float(np.max(values))) if len(values) else ""
 
 
 def _trace(facts: dict[str, Any]) -> str:
@@ -227,7 +241,7 @@ def between(ends: Sequence[float]) -> str:
 
 def _trajectory_rows(result: Trajectory) -> Rows:
     return [
-        *_plane_rows(result.facts),
+        *plane_rows(result.facts),
         ("Checkpoints", count(len(result.step))),
         ("Steps", f"{count(result.step[0])} to {count(result.step[-1])}"),
         ("Out of plane", f"at most {number(float(np.max(result.off_plane)))}"),
@@ -237,6 +251,8 @@ def _trajectory_rows(result: Trajectory) -> Rows:
 _OWN_ROWS: dict[type[Result], Callable[[Any], Rows]] = {
     Profile: _profile_rows,
     Surface: _surface_rows,
+    Barrier: _barrier_rows,
+    Curve: _curve_rows,
     Spectrum: _spectrum_rows,
     Density: _density_rows,
     Consistency: _consistency_rows,

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from landscape.figures.quantities import Quantity, quantity_of, values_of
 from landscape.figures.scales import choose_scale, shared_limits
 from landscape.results import Surface
 
-VALUES = ("loss", "accuracy")
 MOST_SIDES = 200
 """Refined fields have at most this many cells a side."""
 EQUAL_UP_TO = 2.5
 """Planes whose sides differ by more than this factor are stretched instead of drawn to scale."""
+UNIT = "weight distance"
+"""The fact `unit` of planes whose axes are Euclidean distances; those are always drawn to scale."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +34,20 @@ class Field:
     height: np.ndarray
     """log10 of the values or the values, clipped to the limits; NaN where not finite."""
     diverged: np.ndarray
-    """Evaluated, but not finite."""
-    evaluated: np.ndarray
+    """Evaluated, but the loss is not finite."""
+    blank: np.ndarray
+    """Evaluated with a finite loss, but without this quantity: not measured, or only noise."""
+    interpolated: np.ndarray
+    """Not evaluated, but with a value that was interpolated."""
+    missing: np.ndarray
+    """Without any value, because the point was not evaluated."""
     scale: str
     limits: tuple[float, float]
     clipped: bool
     """Whether finite values above the limits exist."""
-    value: str
+    quantity: Quantity
+    to_scale: bool = False
+    """Whether both axes are distances in weight space, so that they share a scale in any case."""
 
     @property
     def height_limits(self) -> tuple[float, float]:
@@ -54,7 +63,7 @@ class Field:
     @property
     def equal(self) -> bool:
         """Whether both axes are drawn to one scale."""
-        return max(self.spans) <= EQUAL_UP_TO * min(self.spans)
+        return self.to_scale or max(self.spans) <= EQUAL_UP_TO * min(self.spans)
 
     def lift(self, values: np.ndarray) -> np.ndarray:
         """Values in true units to heights, clipped to the limits; NaN and inf stay."""
@@ -74,35 +83,23 @@ class Field:
         return (self.lift(values) - low) / (high - low)
 
 
-def value_of(surface: Surface, value: str) -> np.ndarray:
-    """The array of a surface that a figure shows [a, b]; NaN where the loss diverged.
-
-    Raises:
-        ValueError: If the value is neither "loss" nor "accuracy", or was not measured.
-    """
-    if value not in VALUES:
-        raise ValueError(f"value must be one of {VALUES}, got {value!r}")
-    if value == "loss":
-        return surface.loss
-    finite = np.isfinite(surface.loss)
-    if finite.any() and np.isnan(surface.accuracy).all():
-        raise ValueError("accuracy must be measured to be drawn, got only NaN; draw value='loss'")
-    return np.where(finite, surface.accuracy, np.nan)
-
-
 def scale_and_limits(
     surfaces: Sequence[Surface],
-    value: str = "loss",
+    quantity: str = "loss",
     scale: str | None = None,
     limits: tuple[float, float] | None = None,
 ) -> tuple[str, tuple[float, float]]:
     """One scale and one pair of limits for all surfaces of a comparison.
 
     Raises:
-        ValueError: If a logarithmic scale is asked for negative values, or limits don't fit it.
+        ValueError: If a surface has no such quantity, a logarithmic scale is asked for negative
+            values, or limits don't fit it.
     """
-    arrays = [value_of(surface, value) for surface in surfaces]
-    chosen = choose_scale("linear" if scale is None and value == "accuracy" else scale, arrays)
+    arrays = [values_of(surface, quantity) for surface in surfaces]
+    usual = quantity_of(surfaces[0], quantity) if surfaces else None
+    chosen = choose_scale(scale or (usual.scale if usual else None), arrays)
+    if limits is None and usual and usual.limits and chosen == usual.scale:
+        return chosen, usual.limits
     if limits is None:
         return chosen, shared_limits(arrays, chosen)
     low, high = (float(limit) for limit in limits)
@@ -115,26 +112,30 @@ def scale_and_limits(
 def field_of(
     surface: Surface,
     *,
-    value: str = "loss",
+    quantity: str = "loss",
     scale: str | None = None,
     limits: tuple[float, float] | None = None,
 ) -> Field:
     """Choose scale and limits and lay the surface out for drawing: x along alpha."""
-    scale, limits = scale_and_limits([surface], value, scale, limits)
-    values = value_of(surface, value).T
+    scale, limits = scale_and_limits([surface], quantity, scale, limits)
+    values, loss = values_of(surface, quantity).T, surface.loss.T
     evaluated = surface.evaluated.T
     finite = np.isfinite(values)
+    filled = surface.interpolated.T if surface.interpolated.size else np.zeros_like(evaluated)
     bare = Field(
         x=surface.alpha,
         y=surface.beta,
         values=np.where(finite, values, np.nan),
         height=np.empty(0),
-        diverged=evaluated & ~np.isfinite(surface.loss.T),
-        evaluated=evaluated,
+        diverged=evaluated & ~np.isfinite(loss),
+        blank=evaluated & np.isfinite(loss) & ~finite,
+        interpolated=filled & ~evaluated & finite,
+        missing=~evaluated & ~finite,
         scale=scale,
         limits=limits,
         clipped=bool((values[finite] > limits[1] * (1 + 1e-9)).any()),
-        value=value,
+        quantity=quantity_of(surface, quantity),
+        to_scale=surface.facts.get("unit") == UNIT,
     )
     return Field(**{**vars(bare), "height": bare.lift(bare.values)})
 

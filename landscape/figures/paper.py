@@ -1,9 +1,11 @@
 """Paper figures: the public door to every matplotlib figure."""
 
+from landscape.figures.paper_barrier import draw_barrier as draw_barrier
+from landscape.figures.paper_curve import draw_curve as draw_curve
 from landscape.figures.paper_curves import draw_consistency as draw_consistency
 from landscape.figures.paper_curves import draw_cosines as draw_cosines
-from landscape.figures.paper_curves import draw_profile as draw_profile
 from landscape.figures.paper_curves import draw_steps as draw_steps
+from landscape.figures.paper_profile import draw_profile as draw_profile
 from landscape.figures.paper_spectrum import draw_density as draw_density
 from landscape.figures.paper_spectrum import draw_eigenvalues as draw_eigenvalues
 from landscape.figures.paper_spectrum import draw_spectrum as draw_spectrum

@@ -15,9 +15,12 @@ from landscape.figures import palette
 from landscape.figures.numbers import short
 from landscape.figures.paper_style import PaperFigure, Venue
 from landscape.figures.scales import log_ticks, nice_ticks, spread
+from landscape.figures.summaries import Curve
 
 MUTED = palette.LIGHT.muted
 NULL = palette.LIGHT.null
+TEST_DASH: Any = (0, (3.5, 1.8))
+"""Dash of what was measured on the test set, where the training set's line is solid."""
 SWATCH = 1.05
 """Room of the square before a name that its run's color can't be printed in, in em."""
 
@@ -52,12 +55,12 @@ def run_marker(color: int) -> dict[str, Any]:
 
 
 def curve_axes(
-    venue: Venue, height: float, *, right: float = 0.12, top: float = 0.08
+    venue: Venue, height: float, *, right: float = 0.12, top: float = 0.08, below: float = 0.36
 ) -> tuple[PaperFigure, Axes]:
     """A figure of one column with one plot, margins as in the venue's type."""
     scale = venue.scale
     figure = PaperFigure(venue.column, height * scale, venue)
-    left, bottom = 0.46 * scale, 0.36 * scale
+    left, bottom = 0.46 * scale, below * scale
     width = venue.column - left - right * scale
     return figure, figure.place(left, bottom, width, (height - top) * scale - bottom)
 
@@ -199,6 +202,12 @@ def size_of(axes: Axes) -> tuple[float, float]:
     """Width and height of a plot in points."""
     inch = axes.figure.dpi / 72
     return float(axes.bbox.width) / inch, float(axes.bbox.height) / inch
+
+
+def draw_band(axes: Axes, curve: Curve, color: int) -> None:
+    """Fill between a curve's lowest and highest values."""
+    shade = palette.run_color(color).light
+    axes.fill_between(curve.x, curve.low, curve.high, color=shade, alpha=0.18, lw=0, zorder=2)
 
 
 def add_color_bar(

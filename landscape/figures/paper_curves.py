@@ -1,4 +1,4 @@
-"""Curves on paper: profiles, training curves, consistency over steps, matrices of cosines."""
+"""Curves on paper: training curves, consistency over steps, matrices of cosines."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from landscape.figures import palette
-from landscape.figures.fields import ends
 from landscape.figures.items import Items, items_of
 from landscape.figures.numbers import short
 from landscape.figures.paper_axes import (
@@ -15,6 +14,7 @@ from landscape.figures.paper_axes import (
     add_color_bar,
     add_drops,
     curve_axes,
+    draw_band,
     end_labels,
     name_room,
     run_marker,
@@ -29,70 +29,15 @@ from landscape.figures.scales import choose_scale, finite_range, lr_drops, nice_
 from landscape.figures.summaries import (
     Curve,
     cosine_curve,
-    diverged_at,
     last_finite,
     marker_every,
     null_envelope,
     off_diagonal,
-    profile_curve,
 )
-from landscape.results import Consistency, Profile
+from landscape.results import Consistency
 
 FEW = 8
 HEIGHT = 1.9
-PROFILE_TITLES = {"rise": "loss $-$ loss at 0", "loss": "loss", "accuracy": "accuracy"}
-
-
-def draw_profile(
-    profiles: Profile | Items[Profile],
-    *,
-    venue: str = "icml",
-    value: str = "rise",
-    scale: str = "linear",
-    limits: tuple[float, float] | None = None,
-    color: int = 0,
-) -> PaperFigure:
-    """Draw the loss along directions: median of the repeats, band from lowest to highest.
-
-    Args:
-        profiles: One profile, or (label, color, profile) of each run.
-        venue: Whose widths and type to use.
-        value: "rise" (loss minus the loss at 0), "loss" or "accuracy".
-        scale: "linear" or "log".
-        limits: Lowest and highest value of the axis.
-        color: Color index of a single profile.
-    """
-    sizes = venue_of(venue)
-    items = items_of(profiles, color)
-    curves = [profile_curve(profile, value) for _, _, profile in items]
-    scale = choose_scale(scale, [curve.low for curve in curves])
-    names = [label for label, _, _ in items] if len(items) > 1 else []
-    figure, axes = curve_axes(sizes, HEIGHT, right=name_room(names, sizes))
-    with figure.style():
-        everything = [part for c in curves for part in (c.low, c.high)]
-        value_limits(axes, *finite_range(everything, scale, limits), scale)
-        for curve, (_, index, profile) in zip(curves, items, strict=True):
-            _band(axes, curve, index)
-            axes.plot(curve.x, curve.middle, lw=1.1, zorder=3, **run_style(index))
-            at = diverged_at(profile)
-            bottom = np.full(len(at), axes.get_ylim()[0])
-            mark = {"marker": "x", "ms": 2.5, "mew": 0.6, "clip_on": False}
-            axes.plot(at, bottom, ls="none", color=palette.LIGHT.err, zorder=4, **mark)
-        axes.axvline(0, color=palette.LIGHT.zero, lw=0.5, zorder=0.5)
-        reach = ends(items[0][2].alpha)
-        axes.set_xlim(*reach)
-        set_ticks(axes.xaxis, nice_ticks(*reach, about=4))
-        axes.set_xlabel(items[0][2].axis_label)
-        axes.set_ylabel(PROFILE_TITLES[value])
-        lasts = [last_finite(curve.middle) for curve in curves]
-        named = zip(lasts, items, strict=True) if names else ()
-        end_labels(axes, [(end, label, i) for end, (label, i, _) in named], sizes)
-    return figure
-
-
-def _band(axes: Axes, curve: Curve, color: int) -> None:
-    shade = palette.run_color(color).light
-    axes.fill_between(curve.x, curve.low, curve.high, color=shade, alpha=0.18, lw=0, zorder=2)
 
 
 def draw_steps(
@@ -209,7 +154,7 @@ def _draw_cosine(axes: Axes, curve: Curve, color: int) -> None:
         shade = palette.run_color(color).light
         axes.vlines(curve.x, curve.low, curve.high, color=shade, lw=0.8, zorder=2.5)
     else:
-        _band(axes, curve, color)
+        draw_band(axes, curve, color)
     axes.plot(
         curve.x,
         curve.middle,

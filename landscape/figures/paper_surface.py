@@ -13,8 +13,10 @@ from landscape.figures.fields import Field, edges, ends, field_of, refine, scale
 from landscape.figures.items import Items, items_of
 from landscape.figures.numbers import percent, short
 from landscape.figures.paper_axes import add_color_bar, basin_map, panel_title, set_ticks, size_of
+from landscape.figures.paper_marks import LINE, draw_legend, draw_marks, draw_path, legend_rows
 from landscape.figures.paper_style import PaperFigure, Venue, venue_of
-from landscape.figures.paths import Path, path_of
+from landscape.figures.paths import Path, marks_of, paths_of, taken
+from landscape.figures.quantities import quantity_of
 from landscape.figures.scales import log_ticks, nice_ticks
 from landscape.results import Surface
 
@@ -28,46 +30,56 @@ def draw_surface(
     surfaces: Surface | Items[Surface],
     *,
     venue: str = "icml",
-    value: str = "loss",
+    quantity: str = "loss",
     scale: str | None = None,
     limits: tuple[float, float] | None = None,
-    color: int = 0,
+    color: int | Sequence[int] = 0,
     path: bool = True,
     drops: Sequence[tuple[float, float]] = (),
 ) -> PaperFigure:
     """Draw surfaces as contour maps with one color scale for all.
 
     One surface takes a column, several the text width in rows of three. Cells that diverged are
-    grey with a cross, cells that were not evaluated are hatched.
+    grey with a cross, those without a value of the quantity grey, interpolated ones have a dot, and
+    those that were not evaluated are hatched. Paths of several runs on one surface are named above.
 
     Args:
         surfaces: One surface, or (label, color, surface) of each run.
         venue: Whose widths and type to use.
-        value: "loss" or "accuracy".
-        scale: "log", "linear", or None for log where the values allow it.
+        quantity: "loss", "accuracy", "test_loss", "test_accuracy", the name of a metric,
+            "lambda_max" or "convexity".
+        scale: "log", "linear", or None: log for losses and eigenvalues that allow it.
         limits: Lowest and highest value of the color map.
-        color: Color index of a single run, for its path.
+        color: Color index of a single run, for its path; of several runs on one surface that of
+            the first, or a list.
         path: Whether to draw the runs' checkpoints.
         drops: (step, lr) where the learning rate fell, marked on the paths.
 
     Raises:
-        ValueError: If venue or value is unknown, or the limits don't fit the scale.
+        ValueError: If the venue is unknown, the quantity was not measured, or the limits don't fit
+            the scale.
     """
-    items = items_of(surfaces, color)
+    items = items_of(surfaces, color if isinstance(color, int) else 0)
+    several = [] if isinstance(color, int) else list(color)
     sizes = venue_of(venue)
-    scale, limits = scale_and_limits([s for _, _, s in items], value, scale, limits)
-    fields = [field_of(s, value=value, scale=scale, limits=limits) for _, _, s in items]
-    figure, panels, bar = _layout(fields, sizes)
+    scale, limits = scale_and_limits([s for _, _, s in items], quantity, scale, limits)
+    fields = [field_of(s, quantity=quantity, scale=scale, limits=limits) for _, _, s in items]
+    tracks = [
+        paths_of(surface, field, several or index) if path else []
+        for field, (_, index, surface) in zip(fields, items, strict=True)
+    ]
+    names = legend_rows(tracks[0], sizes) if len(items) == 1 else []
+    figure, panels, bar = _layout(fields, sizes, len(names))
     with figure.style():
-        for i, (axes, field, (label, index, surface)) in enumerate(
+        for i, (axes, field, (label, _, surface)) in enumerate(
             zip(panels, fields, items, strict=True)
         ):
-            track = path_of(surface, field) if path else None
-            _draw_panel(axes, field, track, index, drops, sizes)
+            _draw_panel(axes, surface, field, tracks[i], drops, sizes)
             _name_axes(axes, surface, first=i % MOST_ACROSS == 0, shared=_one_frame(fields))
             if len(items) > 1:
                 panel_title(axes, "abcdefghi"[i], label, panel_fact(surface), sizes)
-        _draw_bar(figure, bar, fields, "accuracy" if value == "accuracy" else "loss")
+        draw_legend(panels[0], names, sizes)
+        _draw_bar(figure, bar, fields, quantity_of(items[0][2], quantity).title)
     return figure
 
 
@@ -77,7 +89,9 @@ def panel_fact(surface: Surface) -> str:
     return "" if variance is None else f"{percent(float(np.sum(variance)), 0)} of variance"
 
 
-def _layout(fields: Sequence[Field], venue: Venue) -> tuple[PaperFigure, list[Axes], Axes]:
+def _layout(
+    fields: Sequence[Field], venue: Venue, rows_above: int
+) -> tuple[PaperFigure, list[Axes], Axes]:
     scale, count = venue.scale, len(fields)
     across = min(count, MOST_ACROSS)
     rows = -(-count // across)
@@ -87,7 +101,7 @@ def _layout(fields: Sequence[Field], venue: Venue) -> tuple[PaperFigure, list[Ax
     side = (width - beside * scale) / across
     ratio = max(f.spans[1] / f.spans[0] if f.equal else 1.0 for f in fields)
     tall = side * min(max(ratio, 0.4), 1.6)
-    above = (_TITLE if count > 1 else _TOP) * scale
+    above = (_TITLE if count > 1 else _TOP + LINE * rows_above) * scale
     row = tall + above
     gap = _BOTTOM * scale
     figure = PaperFigure(width, rows * (row + gap), venue)
@@ -116,9 +130,9 @@ def _name_axes(axes: Axes, surface: Surface, *, first: bool, shared: bool) -> No
 
 def _draw_panel(
     axes: Axes,
+    surface: Surface,
     field: Field,
-    track: Path | None,
-    color: int,
+    tracks: Sequence[Path],
     drops: Sequence[tuple[float, float]],
     venue: Venue,
 ) -> None:
@@ -130,13 +144,15 @@ def _draw_panel(
     set_ticks(axes.xaxis, nice_ticks(*ends(field.x), about=3))
     set_ticks(axes.yaxis, nice_ticks(*ends(field.y), about=3))
     _draw_cells(axes, field, venue)
-    _draw_lines(axes, field, track)
-    if track is not None:
-        _draw_path(axes, track, color, drops, venue)
+    marks = marks_of(surface, field, tracks)
+    _draw_lines(axes, field, taken(field, tracks, marks))
+    draw_marks(axes, field, marks, venue)
+    for track in tracks:
+        draw_path(axes, track, drops, venue)
 
 
 def _draw_cells(axes: Axes, field: Field, venue: Venue) -> None:
-    if not field.evaluated.all():
+    if field.missing.any():
         axes.add_patch(
             Rectangle(
                 (ends(field.x)[0], ends(field.y)[0]),
@@ -161,26 +177,25 @@ def _draw_cells(axes: Axes, field: Field, venue: Venue) -> None:
         zorder=1,
         gid="field",
     )
-    if field.diverged.any():
-        grey = ListedColormap([palette.LIGHT.diverged])
-        mask = np.ma.masked_where(~field.diverged, np.ones(field.diverged.shape))
-        axes.pcolormesh(
-            edges(field.x), edges(field.y), mask, cmap=grey, rasterized=True, zorder=1.5
-        )
-        rows, columns = np.nonzero(field.diverged)
-        axes.plot(
-            field.x[columns],
-            field.y[rows],
-            ls="none",
-            marker="x",
-            ms=2.2 * venue.scale,
-            mew=0.5,
-            color=palette.LIGHT.err,
-            zorder=1.6,
-        )
+    for mask, shade in (
+        (field.blank, palette.LIGHT.line),
+        (field.diverged, palette.LIGHT.diverged),
+    ):
+        if mask.any():
+            flat = np.ma.masked_where(~mask, np.ones(mask.shape))
+            colors = ListedColormap([shade])
+            axes.pcolormesh(
+                edges(field.x), edges(field.y), flat, cmap=colors, rasterized=True, zorder=1.5
+            )
+    cross = {"marker": "x", "ms": 2.2 * venue.scale, "mew": 0.5, "color": palette.LIGHT.err}
+    dot = {"marker": "o", "ms": 1.1 * venue.scale, "mew": 0, "color": palette.INK, "alpha": 0.6}
+    for mask, style in ((field.diverged, cross), (field.interpolated, dot)):
+        rows, columns = np.nonzero(mask)
+        if len(rows):
+            axes.plot(field.x[columns], field.y[rows], ls="none", zorder=1.6, **style)
 
 
-def _draw_lines(axes: Axes, field: Field, track: Path | None) -> None:
+def _draw_lines(axes: Axes, field: Field, away_from: Sequence[np.ndarray]) -> None:
     thin, labeled = levels_of(field)
     for level in lines_at(field, thin):
         for line in level:
@@ -188,8 +203,7 @@ def _draw_lines(axes: Axes, field: Field, track: Path | None) -> None:
     lines = lines_at(field, labeled)
     width = size_of(axes)[0]
     unit = max(field.spans) / width
-    positions = None if track is None else track.position
-    labels = place_labels(field, labeled, lines, path=positions, room=1.3 * 129 / width)
+    labels = place_labels(field, labeled, lines, away_from=away_from, room=1.3 * 129 / width)
     for level, drawn in zip(labeled, lines, strict=True):
         own = [label for label in labels if label.level == level]
         gap = unit * (2 + 0.27 * _LABEL_SIZE * len(own[0].text)) if own else 0.0
@@ -215,36 +229,6 @@ def _draw_label(axes: Axes, field: Field, label: Label) -> None:
         clip_on=True,
         zorder=2.3,
     )
-
-
-def _draw_path(
-    axes: Axes,
-    track: Path,
-    color: int,
-    drops: Sequence[tuple[float, float]],
-    venue: Venue,
-) -> None:
-    run, scale = palette.run_color(color).light, venue.scale
-    axes.plot(*track.position.T, color="white", lw=2.0 * scale, alpha=0.92, ls="solid", zorder=3)
-    for dashed, style in ((False, "solid"), (True, (0, (2.2, 1.4)))):
-        for part in track.segments(dashed=dashed):
-            axes.plot(*part.T, color=run, lw=0.9 * scale, ls=style, zorder=3.1)
-    fills = [palette.blend(run, "#FFFFFF", float(share)) for share in track.hollow]
-    axes.scatter(
-        *track.position.T,
-        s=(2.3 * scale) ** 2,
-        c=fills,
-        edgecolors=run,
-        linewidths=0.4 * scale,
-        zorder=3.2,
-    )
-    shared = {"ls": "none", "zorder": 3.4, "clip_on": True}
-    start, end = track.position[0], track.position[-1]
-    axes.plot(*start, marker="s", ms=4.2 * scale, mfc="white", mec=run, mew=0.9 * scale, **shared)
-    axes.plot(*end, marker="o", ms=5 * scale, mfc=run, mec="white", mew=0.8 * scale, **shared)
-    for step, _ in drops:
-        mark = {"marker": "v", "ms": 3.6 * scale, "mfc": palette.INK, "mec": "white"}
-        axes.plot(*track.at(step), mew=0.4 * scale, **mark, **shared)
 
 
 def _draw_bar(figure: PaperFigure, axes: Axes, fields: Sequence[Field], title: str) -> None:

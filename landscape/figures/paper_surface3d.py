@@ -11,7 +11,7 @@ from landscape.figures.contours import lines_at
 from landscape.figures.fields import Field, ends, field_of, refine, sample
 from landscape.figures.numbers import short
 from landscape.figures.paper_style import PaperFigure, venue_of
-from landscape.figures.paths import Path, path_of
+from landscape.figures.paths import Path, paths_of
 from landscape.figures.scales import few_ticks, nice_ticks, one_two_five
 from landscape.results import Surface
 
@@ -32,10 +32,10 @@ def draw_surface3d(
     surface: Surface,
     *,
     venue: str = "icml",
-    value: str = "loss",
+    quantity: str = "loss",
     scale: str | None = None,
     limits: tuple[float, float] | None = None,
-    color: int = 0,
+    color: int | Sequence[int] = 0,
     path: bool = True,
     drops: Sequence[tuple[float, float]] = (),
 ) -> PaperFigure:
@@ -47,18 +47,20 @@ def draw_surface3d(
     Args:
         surface: What was measured.
         venue: Whose widths and type to use.
-        value: "loss" or "accuracy".
-        scale: "log", "linear", or None for log where the values allow it.
+        quantity: "loss", "accuracy", "test_loss", "test_accuracy", the name of a metric,
+            "lambda_max" or "convexity".
+        scale: "log", "linear", or None: log for losses and eigenvalues that allow it.
         limits: Lowest and highest value of color and height.
-        color: Color index of the run, for the path.
-        path: Whether to draw the run's checkpoints.
+        color: Color index of the run, for the path; of several runs that of the first, or a list.
+        path: Whether to draw the runs' checkpoints.
         drops: (step, lr) where the learning rate fell, marked on the path.
 
     Raises:
-        ValueError: If venue or value is unknown, or the limits don't fit the scale.
+        ValueError: If the venue is unknown, the quantity was not measured, or the limits don't fit
+            the scale.
     """
     sizes = venue_of(venue)
-    field = field_of(surface, value=value, scale=scale, limits=limits)
+    field = field_of(surface, quantity=quantity, scale=scale, limits=limits)
     figure = PaperFigure(sizes.column, sizes.column * 2.55 / 3.25, sizes)
     with figure.style():
         axes: Space = figure.add_axes(_PLACE, projection="3d", computed_zorder=False)
@@ -68,9 +70,9 @@ def draw_surface3d(
             _draw_floor(axes, field, view)
             _draw_mesh(axes, field)
         _draw_contours(axes, field, view)
-        track = path_of(surface, field) if path else None
-        if track is not None and np.isfinite(track.loss).any():
-            _draw_path(axes, track, field, view, color, drops)
+        for track in paths_of(surface, field, color) if path else ():
+            if np.isfinite(track.loss).any():
+                _draw_path(axes, track, field, view, drops)
     return figure
 
 
@@ -127,7 +129,7 @@ def _set_up(axes: Space, surface: Surface, field: Field, view: _View, size: floa
     axes.set_xlabel(surface.axis_labels[0], labelpad=-11 + 6 * size)
     axes.set_ylabel(surface.axis_labels[1], labelpad=-11 + 7 * size)
     axes.zaxis.set_rotate_label(False)
-    axes.set_zlabel(field.value, labelpad=-10 + 6 * size, rotation=93)
+    axes.set_zlabel(field.quantity.title, labelpad=-10 + 6 * size, rotation=93)
     ticks = few_ticks(field.limits, field.scale)
     axes.set_xticks(nice_ticks(*ends(field.x), about=3))
     axes.set_yticks(nice_ticks(*ends(field.y), about=3))
@@ -232,10 +234,9 @@ def _draw_path(
     track: Path,
     field: Field,
     view: _View,
-    color: int,
     drops: Sequence[tuple[float, float]],
 ) -> None:
-    run = palette.run_color(color).light
+    run = palette.run_color(track.color).light
     x, y = track.position.T
     inside = (x >= field.x[0]) & (x <= field.x[-1]) & (y >= field.y[0]) & (y <= field.y[-1])
     z = np.where(inside, field.lift(track.loss) + 2 * _LIFT * view.unit, np.nan)

@@ -1,12 +1,14 @@
 """Loss and distance along a run's path, on the screen."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
 from landscape.figures import palette
-from landscape.figures.fields import field_of, sample
+from landscape.figures.fields import field_of
+from landscape.figures.paths import Path, colors_of, paths_of
 from landscape.figures.scales import choose_scale, finite_range
 from landscape.figures.template import (
     add_lr_drops,
@@ -28,7 +30,7 @@ def plot_path_loss(
     drops: Sequence[tuple[float, float]] = (),
     selected: float | None = None,
     theme: str = "light",
-    color: int = 0,
+    color: int | Sequence[int] = 0,
 ) -> go.Figure:
     """Draw the measured loss of a run's checkpoints, and dotted the surface below them.
 
@@ -38,45 +40,69 @@ def plot_path_loss(
         ValueError: If the surface has no path.
     """
     figure = new_figure(theme, "curves")
-    steps, loss, below = _along(result)
-    scale = choose_scale(scale, [loss, below])
-    axis = value_axis(*finite_range([loss, below], scale, limits), scale, "loss")
+    tracks = _along(result, color)
+    arrays = [part for track in tracks for part in (track.loss, track.below)]
+    scale = choose_scale(scale, arrays)
+    axis = value_axis(*finite_range(arrays, scale, limits), scale, "loss")
     add_lr_drops(figure, drops, axis, theme)
-    if np.isfinite(below).any():
-        figure.add_trace(
-            go.Scatter(
-                x=steps,
-                y=below,
-                mode="lines",
-                line=context_line(theme),
-                hovertemplate="step %{x:,.0f}<br>surface below %{y:.3~g}<extra></extra>",
-                name="surface below",
-            )
-        )
-    figure.add_trace(
-        go.Scatter(
-            x=steps,
-            y=np.where(np.isfinite(loss), loss, np.nan),
-            mode="lines+markers",
-            line=run_line(color, theme),
-            marker={"size": 4},
-            hovertemplate="step %{x:,.0f}<br>measured loss %{y:.3~g}<extra></extra>",
-            name="measured",
-        )
-    )
-    figure.update_xaxes(step_axis(float(steps[-1])))
+    for track in tracks:
+        if np.isfinite(track.below).any():
+            _add_line(figure, track, track.below, "surface below", _context(tracks, track, theme))
+    for track in tracks:
+        loss = np.where(np.isfinite(track.loss), track.loss, np.nan)
+        style = {"mode": "lines+markers", "marker": {"size": 4}}
+        _add_line(figure, track, loss, "measured loss", run_line(track.color, theme), **style)
+    figure.update_xaxes(step_axis(max(float(track.step[-1]) for track in tracks)))
     figure.update_yaxes(axis)
     add_selected_step(figure, selected, theme)
     return figure
 
 
-def _along(result: Surface | Trajectory) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Steps, measured loss, and the surface below (NaN where there is none)."""
-    if isinstance(result, Trajectory):
-        return result.step, result.loss, np.full(len(result.step), np.nan)
-    if not len(result.path_step):
-        raise ValueError("the surface must hold a run's checkpoints, got one without a path")
-    return result.path_step, result.path_loss, sample(field_of(result), result.path_position)
+def _add_line(
+    figure: go.Figure,
+    track: Path,
+    values: np.ndarray,
+    what: str,
+    line: dict[str, Any],
+    **style: Any,
+) -> None:
+    head = f"{track.label}, " if track.label else ""
+    figure.add_trace(
+        go.Scatter(
+            x=track.step,
+            y=values,
+            line=line,
+            hovertemplate=f"{head}step %{{x:,.0f}}<br>{what} %{{y:.3~g}}<extra></extra>",
+            name=f"{track.label} {what}".strip(),
+            **{"mode": "lines", **style},
+        )
+    )
+
+
+def _context(tracks: Sequence[Path], track: Path, theme: str) -> dict[str, Any]:
+    """The dotted line beside a path's own: of several runs in the run's color."""
+    line = context_line(theme)
+    return line if len(tracks) == 1 else {**line, "color": palette.run_color(track.color).on(theme)}
+
+
+def _along(result: Surface | Trajectory, color: int | Sequence[int]) -> list[Path]:
+    """The paths of a surface, or of a trajectory, which has no surface below."""
+    if isinstance(result, Surface):
+        if not len(result.path_step):
+            raise ValueError("the surface must hold a run's checkpoints, got one without a path")
+        return paths_of(result, field_of(result), color)
+    nothing = np.full(len(result.step), np.nan)
+    return [
+        Path(
+            step=result.step,
+            position=result.position,
+            off_plane=result.off_plane,
+            loss=result.loss,
+            below=nothing,
+            hollow=nothing,
+            color=colors_of(color, 1)[0],
+        )
+    ]
 
 
 def plot_path_distance(
@@ -85,46 +111,28 @@ def plot_path_distance(
     drops: Sequence[tuple[float, float]] = (),
     selected: float | None = None,
     theme: str = "light",
-    color: int = 0,
+    color: int | Sequence[int] = 0,
 ) -> go.Figure:
     """Draw how far the checkpoints lie out of the plane, and dotted their way to the last one.
 
     Raises:
         ValueError: If the surface has no path.
     """
-    steps, _, _ = _along(result)
-    is_surface = isinstance(result, Surface)
-    position = result.path_position if is_surface else result.position
-    off_plane = result.path_off_plane if is_surface else result.off_plane
-    to_end = np.hypot(*(position - position[-1]).T)
+    tracks = _along(result, color)
+    to_end = [np.hypot(*(track.position - track.position[-1]).T) for track in tracks]
     figure = new_figure(theme, "curves")
-    run = palette.run_color(color).on(theme)
-    high = finite_range([off_plane, to_end], "linear")[1]
+    high = finite_range([*to_end, *(track.off_plane for track in tracks)], "linear")[1]
     axis = value_axis(0.0, high, "linear", "distance ‖Δθ‖")
     add_lr_drops(figure, drops, axis, theme)
-    figure.add_trace(
-        go.Scatter(
-            x=steps,
-            y=off_plane,
-            mode="lines",
-            line=run_line(color, theme),
-            fill="tozeroy",
-            fillcolor=palette.translucent(run, 0.12),
-            hovertemplate="step %{x:,.0f}<br>out of the plane %{y:.3~g}<extra></extra>",
-            name="out of the plane",
-        )
-    )
-    figure.add_trace(
-        go.Scatter(
-            x=steps,
-            y=to_end,
-            mode="lines",
-            line=context_line(theme),
-            hovertemplate="step %{x:,.0f}<br>to the end, in the plane %{y:.3~g}<extra></extra>",
-            name="to the end",
-        )
-    )
-    figure.update_xaxes(step_axis(float(steps[-1])))
+    for track in tracks:
+        shade = palette.translucent(palette.run_color(track.color).on(theme), 0.12)
+        fill = {"fill": "tozeroy", "fillcolor": shade} if len(tracks) == 1 else {}
+        line = run_line(track.color, theme)
+        _add_line(figure, track, track.off_plane, "out of the plane", line, **fill)
+    for track, distance in zip(tracks, to_end, strict=True):
+        line = _context(tracks, track, theme)
+        _add_line(figure, track, distance, "to the end, in the plane", line)
+    figure.update_xaxes(step_axis(max(float(track.step[-1]) for track in tracks)))
     figure.update_yaxes(axis)
     add_selected_step(figure, selected, theme)
     return figure

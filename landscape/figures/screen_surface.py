@@ -10,26 +10,27 @@ import plotly.graph_objects as go
 from landscape.figures import palette
 from landscape.figures.contours import Label, joined, levels_of, lines_at, place_labels
 from landscape.figures.fields import Field, ends, field_of, refine
-from landscape.figures.paths import Path, path_of
+from landscape.figures.paths import marks_of, paths_of, taken
 from landscape.figures.scales import color_bar, color_bar_text
+from landscape.figures.screen_marks import add_legend, add_marks, add_path, hover_of
 from landscape.figures.screen_surface3d import plot_surface_3d
 from landscape.figures.template import add_color_bar, new_figure
 from landscape.results import Surface
 
 WHITE_THIN = "rgba(255,255,255,0.30)"
 WHITE_LINE = "rgba(255,255,255,0.62)"
-CASING = "rgba(255,255,255,0.92)"
+DOT = palette.translucent(palette.INK, 0.6)
 
 
 def plot_surface(
     surface: Surface,
     *,
     view: str = "contour",
-    value: str = "loss",
+    quantity: str = "loss",
     scale: str | None = None,
     limits: tuple[float, float] | None = None,
     theme: str = "light",
-    color: int = 0,
+    color: int | Sequence[int] = 0,
     path: bool = True,
     drops: Sequence[tuple[float, float]] = (),
     selected: float | None = None,
@@ -37,55 +38,65 @@ def plot_surface(
 ) -> go.Figure:
     """Draw a surface as a contour map or in 3D.
 
-    Cells are evaluated (colored), diverged (grey with a cross) or not evaluated (hatched); no cell
-    is filled silently. `figure.layout.meta` holds scale, limits, ticks of the color bar and the
-    counts of each state, for the pane's header and footer.
+    Cells are evaluated (colored), interpolated (colored, with a dot), diverged (grey with a cross),
+    without a value of this quantity (grey) or not evaluated (hatched); no cell is filled silently.
+    `figure.layout.meta` holds scale, limits, ticks of the color bar and the counts of each state,
+    for the pane's header and footer.
 
     Args:
         surface: What was measured.
         view: "contour" or "3d".
-        value: "loss" or "accuracy".
-        scale: "log", "linear", or None for log where the values allow it.
+        quantity: "loss", "accuracy", "test_loss", "test_accuracy", the name of a metric, or of the
+            Hessian "lambda_max" or "convexity", the ratio |λmin/λmax| (Li et al. 2018, figure 7).
+        scale: "log", "linear", or None: log for losses and eigenvalues that allow it.
         limits: Lowest and highest value of the color map; give the same to compared surfaces.
         theme: "light" or "dark".
-        color: Color index of the run, for the path.
-        path: Whether to draw the run's checkpoints.
+        color: Color index of the run, for the path; of several runs that of the first, or a list.
+        path: Whether to draw the runs' checkpoints.
         drops: (step, lr) where the learning rate fell, marked on the path.
         selected: Step of the checkpoint to ring.
         bar: Whether to add a color bar; a page draws one of its own for all its panes.
 
     Raises:
-        ValueError: If view, value or theme is unknown, or the limits don't fit the scale.
+        ValueError: If view or theme is unknown, the quantity was not measured, or the limits don't
+            fit the scale.
     """
-    field = field_of(surface, value=value, scale=scale, limits=limits)
-    track = path_of(surface, field) if path else None
+    field = field_of(surface, quantity=quantity, scale=scale, limits=limits)
+    tracks = paths_of(surface, field, color) if path else []
     if view == "3d":
-        figure = plot_surface_3d(surface, field, track, theme=theme, color=color)
+        figure = plot_surface_3d(surface, field, tracks, theme=theme)
     elif view == "contour":
-        figure = _contour(surface, field, track, theme=theme)
-        if track is not None:
-            _add_path(figure, track, color, drops, selected)
+        marks = marks_of(surface, field, tracks)
+        figure = _contour(surface, field, taken(field, tracks, marks), theme=theme)
+        add_marks(figure, field, marks)  # first: where a path ends at one, its end is seen
+        for track in tracks:
+            add_path(figure, track, drops, selected)
     else:
         raise ValueError(f"view must be 'contour' or '3d', got {view!r}")
     meta = surface_meta(field)
     figure.update_layout(meta=meta)
     if bar:
         name = "surface" if view == "3d" else "field"
-        add_color_bar(figure, name, field.height_limits, meta["bar"], value, theme)
+        title = field.quantity.title
+        add_color_bar(figure, name, field.height_limits, meta["bar"], title, theme)
+        add_legend(figure, tracks, theme)
     return figure
 
 
 def surface_meta(field: Field) -> dict[str, Any]:
     """What the pane's header and footer say of a drawn surface."""
     return {
-        "value": field.value,
+        "quantity": field.quantity.name,
+        "title": field.quantity.title,
         "scale": field.scale,
         "limits": list(field.limits),
         "header": color_bar_text(field.limits, field.scale, clipped=field.clipped),
         "bar": [list(tick) for tick in color_bar(field.limits, field.scale, clipped=field.clipped)],
-        "evaluated": int((field.evaluated & ~field.diverged).sum()),
+        "evaluated": int((np.isfinite(field.values) & ~field.interpolated).sum()),
         "diverged": int(field.diverged.sum()),
-        "missing": int((~field.evaluated).sum()),
+        "blank": int(field.blank.sum()),
+        "interpolated": int(field.interpolated.sum()),
+        "missing": int(field.missing.sum()),
     }
 
 
@@ -102,7 +113,9 @@ def hatch(theme: str) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
-def _contour(surface: Surface, field: Field, track: Path | None, *, theme: str) -> go.Figure:
+def _contour(
+    surface: Surface, field: Field, away_from: Sequence[np.ndarray], *, theme: str
+) -> go.Figure:
     figure = new_figure(theme, "maps")
     figure.add_layout_image(
         source=hatch(theme),
@@ -116,8 +129,8 @@ def _contour(surface: Surface, field: Field, track: Path | None, *, theme: str) 
         layer="below",
     )
     figure.add_trace(_field_trace(field))
-    _add_diverged(figure, field, theme)
-    _add_lines(figure, field, track)
+    _add_states(figure, field, theme)
+    _add_lines(figure, field, away_from)
     figure.add_trace(_hover_trace(surface, field))
     _frame(figure, surface, field)
     return figure
@@ -150,55 +163,62 @@ def _field_trace(field: Field) -> go.Heatmap:
 
 def _hover_trace(surface: Surface, field: Field) -> go.Heatmap:
     """A clear layer on the measured grid: hover and clicks give what was measured there."""
-    loss, accuracy = surface.loss.T, surface.accuracy.T
-    shown = np.where(np.isfinite(loss), field.values, np.nan)
-    lines = [f"{surface.axis_labels[0]} %{{x:.3~g}}, {surface.axis_labels[1]} %{{y:.3~g}}"]
-    lines.append("loss %{customdata[0]:.3~g}")
-    if np.isfinite(accuracy).any():
-        lines.append("accuracy %{customdata[1]:.1%}")
+    lines, data = hover_of(surface)
+    told = np.where(field.interpolated, "<br>interpolated", "")
     return go.Heatmap(
         x=field.x,
         y=field.y,
-        z=shown,
-        customdata=np.stack([loss, accuracy], axis=-1),
+        z=np.where(field.diverged, np.nan, field.values),
+        customdata=data.transpose(1, 0, 2),
+        text=told if field.interpolated.any() else None,
         colorscale=[[0, "rgba(0,0,0,0)"], [1, "rgba(0,0,0,0)"]],
         showscale=False,
         hoverongaps=False,
-        hovertemplate="<br>".join(lines) + "<extra></extra>",
+        hovertemplate="<br>".join(lines)
+        + ("%{text}" if field.interpolated.any() else "")
+        + "<extra></extra>",
         name="measured",
     )
 
 
-def _add_diverged(figure: go.Figure, field: Field, theme: str) -> None:
+def _add_states(figure: go.Figure, field: Field, theme: str) -> None:
     color = palette.tokens(theme)
-    rows, columns = np.nonzero(field.diverged)
-    if not len(rows):
-        return
-    figure.add_trace(
-        go.Heatmap(
-            x=field.x,
-            y=field.y,
-            z=np.where(field.diverged, 1.0, np.nan),
-            colorscale=[[0, color.diverged], [1, color.diverged]],
-            showscale=False,
-            hoverongaps=False,
-            hovertemplate="diverged: the loss is not finite here<extra></extra>",
-            name="diverged",
-        )
-    )
-    figure.add_trace(
-        go.Scatter(
-            x=field.x[columns],
-            y=field.y[rows],
-            mode="markers",
-            marker={"symbol": "x-thin", "size": 5, "line": {"width": 1.2, "color": color.err}},
-            hoverinfo="skip",
-            name="crosses",
-        )
+    for mask, shade, told, name in (
+        (field.blank, color.line, f"no value of {field.quantity.title} here", "blank"),
+        (field.diverged, color.diverged, "diverged: the loss is not finite here", "diverged"),
+    ):
+        if mask.any():
+            figure.add_trace(_flat(field, mask, shade, told, name))
+    cross = {"symbol": "x-thin", "size": 5, "line": {"width": 1.2, "color": color.err}}
+    _add_cells(figure, field, field.diverged, cross, "crosses")
+    _add_cells(figure, field, field.interpolated, {"size": 2.2, "color": DOT}, "interpolated")
+
+
+def _flat(field: Field, mask: np.ndarray, shade: str, told: str, name: str) -> go.Heatmap:
+    return go.Heatmap(
+        x=field.x,
+        y=field.y,
+        z=np.where(mask, 1.0, np.nan),
+        colorscale=[[0, shade], [1, shade]],
+        showscale=False,
+        hoverongaps=False,
+        hovertemplate=f"{told}<extra></extra>",
+        name=name,
     )
 
 
-def _add_lines(figure: go.Figure, field: Field, track: Path | None) -> None:
+def _add_cells(
+    figure: go.Figure, field: Field, mask: np.ndarray, marker: dict[str, Any], name: str
+) -> None:
+    rows, columns = np.nonzero(mask)
+    if len(rows):
+        at = {"x": field.x[columns], "y": field.y[rows]}
+        figure.add_trace(
+            go.Scatter(**at, mode="markers", marker=marker, hoverinfo="skip", name=name)
+        )
+
+
+def _add_lines(figure: go.Figure, field: Field, away_from: Sequence[np.ndarray]) -> None:
     thin, labeled = levels_of(field)
     lines = lines_at(field, labeled)
     for kind, drawn, color, width in (
@@ -208,8 +228,7 @@ def _add_lines(figure: go.Figure, field: Field, track: Path | None) -> None:
         x, y = joined(drawn)
         line = {"color": color, "width": width}
         figure.add_trace(go.Scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", name=kind))
-    positions = None if track is None else track.position
-    for label in place_labels(field, labeled, lines, path=positions):
+    for label in place_labels(field, labeled, lines, away_from=away_from):
         figure.add_annotation(**_label(field, label))
 
 
@@ -227,94 +246,3 @@ def _label(field: Field, label: Label) -> dict[str, Any]:
             "shadow": ", ".join([f"0 0 2px {ground}"] * 4),
         },
     }
-
-
-def _add_path(
-    figure: go.Figure,
-    track: Path,
-    color: int,
-    drops: Sequence[tuple[float, float]],
-    selected: float | None,
-) -> None:
-    run = palette.run_color(color).light
-    x, y = track.position.T
-    casing = {"color": CASING, "width": 5.2}
-    figure.add_trace(
-        go.Scatter(x=x, y=y, mode="lines", line=casing, hoverinfo="skip", name="casing")
-    )
-    for name, parts, dash in (
-        ("path", track.segments(dashed=False), "solid"),
-        ("path above surface", track.segments(dashed=True), "5px,3px"),
-    ):
-        px, py = joined([parts])
-        line = {"color": run, "width": 2.5, "dash": dash}
-        figure.add_trace(
-            go.Scatter(x=px, y=py, mode="lines", line=line, hoverinfo="skip", name=name)
-        )
-    figure.add_trace(_points(track, run))
-    ends = {
-        "start": (0, {"symbol": "square", "size": 10, "color": "#FFFFFF"}, run),
-        "end": (-1, {"symbol": "circle", "size": 12, "color": run}, "#FFFFFF"),
-    }
-    for name, (i, marker, outline) in ends.items():
-        marker["line"] = {"width": 2, "color": outline}
-        at = {"x": x[[i]], "y": y[[i]]}
-        figure.add_trace(
-            go.Scatter(**at, mode="markers", marker=marker, hoverinfo="skip", name=name)
-        )
-    _add_marks(figure, track, drops, selected)
-
-
-def _points(track: Path, run: str) -> go.Scatter:
-    fills = [palette.blend(run, "#FFFFFF", float(share)) for share in track.hollow]
-    return go.Scatter(
-        x=track.position[:, 0],
-        y=track.position[:, 1],
-        mode="markers",
-        marker={"size": 5, "color": fills, "line": {"width": 1.1, "color": run}},
-        customdata=np.stack([track.step, track.loss, track.below, track.off_plane], axis=-1),
-        hovertemplate=(
-            "step %{customdata[0]:,.0f}<br>measured loss %{customdata[1]:.3~g}"
-            "<br>surface below %{customdata[2]:.3~g}"
-            "<br>out of the plane %{customdata[3]:.3~g}<extra></extra>"
-        ),
-        name="points",
-    )
-
-
-def _add_marks(
-    figure: go.Figure,
-    track: Path,
-    drops: Sequence[tuple[float, float]],
-    selected: float | None,
-) -> None:
-    at = np.array([track.at(step) for step, _ in drops]).reshape(-1, 2)
-    figure.add_trace(
-        go.Scatter(
-            x=at[:, 0],
-            y=at[:, 1],
-            mode="markers",
-            marker={
-                "symbol": "triangle-down",
-                "size": 10,
-                "color": palette.INK,
-                "line": {"width": 1.2, "color": "#FFFFFF"},
-            },
-            customdata=np.array(drops, dtype=np.float64).reshape(-1, 2),
-            hovertemplate="lr %{customdata[1]:.3~g} from step %{customdata[0]:,.0f}<extra></extra>",
-            name="lr drops",
-        )
-    )
-    ring = track.position[[track.nearest(selected)]] if selected is not None else np.empty((0, 2))
-    for size, color in ((21, "#FFFFFF"), (17, palette.INK)):
-        marker = {"symbol": "circle-open", "size": size, "color": color, "line": {"width": 2}}
-        figure.add_trace(
-            go.Scatter(
-                x=ring[:, 0],
-                y=ring[:, 1],
-                mode="markers",
-                marker=marker,
-                hoverinfo="skip",
-                name="selected",
-            )
-        )

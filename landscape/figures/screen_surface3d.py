@@ -1,5 +1,6 @@
 """A surface on the screen in 3D: surface, floor, path at its measured loss."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,10 +8,11 @@ import plotly.graph_objects as go
 
 from landscape.figures import palette
 from landscape.figures.contours import joined
-from landscape.figures.fields import Field
+from landscape.figures.fields import Field, sample
 from landscape.figures.numbers import short
 from landscape.figures.paths import Path
 from landscape.figures.scales import few_ticks
+from landscape.figures.screen_marks import hover_of
 from landscape.figures.template import new_figure
 from landscape.results import Surface
 
@@ -29,19 +31,21 @@ _BANDS = 5
 
 
 def plot_surface_3d(
-    surface: Surface, field: Field, track: Path | None, *, theme: str, color: int
+    surface: Surface, field: Field, tracks: Sequence[Path], *, theme: str
 ) -> go.Figure:
     """Draw a field as a lit surface over a flat floor of the same colors.
 
-    Height and color show the same value. The path runs at its measured loss, with stems to the
-    surface below it.
+    Height and color show the same value. Paths run at their measured loss, with stems to the
+    surface below.
     """
     figure = new_figure(theme, "maps")
     figure.add_trace(_surface_trace(surface, field))
     floor = _floor_height(field)
     figure.add_trace(_floor_trace(field, floor, theme))
-    if track is not None and np.isfinite(track.loss).any():
-        _add_path(figure, track, field, floor, palette.run_color(color).on(theme))
+    for track in tracks:
+        if np.isfinite(track.loss).any():
+            _add_path(figure, track, field, floor, palette.run_color(track.color).on(theme))
+    _add_marks(figure, surface, field, theme)
     figure.update_layout(scene=_scene(surface, field, floor, theme))
     figure.update_layout(margin={"l": 16, "r": 0, "t": 0, "b": 0})
     return figure
@@ -67,9 +71,8 @@ def _lines(field: Field) -> dict[str, Any]:
 
 def _surface_trace(surface: Surface, field: Field) -> go.Surface:
     low, high = field.height_limits
-    accuracy = np.isfinite(surface.accuracy).any()
     # plotly.js reads customdata of a surface transposed: [a, b] where z is [b, a]
-    measured = np.stack([surface.loss, surface.accuracy], axis=-1)
+    lines, measured = hover_of(surface)
     return go.Surface(
         x=field.x,
         y=field.y,
@@ -82,12 +85,7 @@ def _surface_trace(surface: Surface, field: Field) -> go.Surface:
         lightposition=_LIGHT_FROM,
         contours=_lines(field),
         customdata=measured,
-        hovertemplate=(
-            f"{surface.axis_labels[0]} %{{x:.3~g}}, {surface.axis_labels[1]} %{{y:.3~g}}"
-            "<br>loss %{customdata[0]:.3~g}"
-            + ("<br>accuracy %{customdata[1]:.1%}" if accuracy else "")
-            + "<extra></extra>"
-        ),
+        hovertemplate="<br>".join(lines) + "<extra></extra>",
         name="surface",
     )
 
@@ -172,6 +170,28 @@ def _add_path(figure: go.Figure, track: Path, field: Field, floor: float, run: s
                 name=name,
             )
         )
+
+
+def _add_marks(figure: go.Figure, surface: Surface, field: Field, theme: str) -> None:
+    """Marked points on the surface, with their names."""
+    if not len(surface.mark_labels):
+        return
+    color = palette.tokens(theme)
+    x, y = surface.mark_position.T
+    figure.add_trace(
+        go.Scatter3d(
+            x=x,
+            y=y,
+            z=field.lift(sample(field, surface.mark_position)) + _LIFT * _unit(field),
+            mode="markers+text",
+            text=list(surface.mark_labels),
+            textposition="top center",
+            textfont={"size": 11, "color": color.text},
+            marker={"size": 4.5, "color": "#FFFFFF", "line": {"color": palette.INK, "width": 2}},
+            hoverinfo="skip",
+            name="marks",
+        )
+    )
 
 
 def joined3(lines: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -13,6 +13,8 @@ DRAWN = {
     "profile": "draw_profile",
     "surface": "draw_surface",
     "surface3d": "draw_surface3d",
+    "barrier": "draw_barrier",
+    "curve": "draw_curve",
     "spectrum": "draw_spectrum",
     "density": "draw_density",
     "eigenvalues": "draw_eigenvalues",

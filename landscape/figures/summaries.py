@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from landscape.figures.quantities import values_of
 from landscape.results import Consistency, Profile, Spectrum, Trajectory
-
-PROFILE_VALUES = ("rise", "loss", "accuracy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,28 +19,28 @@ class Curve:
     high: np.ndarray
 
 
-def profile_curve(profile: Profile, value: str = "rise") -> Curve:
+def profile_curve(profile: Profile, quantity: str = "rise") -> Curve:
     """Median over the repeats of a profile, with the lowest and the highest repeat.
 
     The rise is the loss minus that of the same repeat at the point nearest to 0. Where any repeat
     is not finite the median and the band are missing: a band of the survivors would be biased.
 
     Raises:
-        ValueError: If the value is unknown.
+        ValueError: If the profile has no such quantity.
     """
-    if value not in PROFILE_VALUES:
-        raise ValueError(f"value must be one of {PROFILE_VALUES}, got {value!r}")
-    rows = profile.accuracy if value == "accuracy" else profile.loss
+    rows = values_of(profile, quantity)
     rows = np.where(np.isfinite(rows), rows, np.nan)
-    if value == "rise":
-        center = int(np.argmin(np.abs(profile.alpha)))
-        rows = rows - rows[:, [center]]
     return Curve(
         x=profile.alpha,
         middle=np.median(rows, axis=0),
         low=rows.min(axis=0),
         high=rows.max(axis=0),
     )
+
+
+def own_quantity(profile: Profile) -> str:
+    """What a profile shows unasked: its rise about a checkpoint, the loss between minima."""
+    return "loss" if len(profile.mark_labels) else "rise"
 
 
 def diverged_at(profile: Profile) -> np.ndarray:

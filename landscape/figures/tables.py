@@ -2,14 +2,16 @@
 
 import csv
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from landscape.results import (
+    Barrier,
     Consistency,
+    Curve,
     Density,
     Profile,
     Result,
@@ -35,21 +37,84 @@ def _before(values: np.ndarray, size: int) -> np.ndarray:
     return column
 
 
+_MEASURED = (
+    "loss",
+    "accuracy",
+    "test_loss",
+    "test_accuracy",
+    "lambda_min",
+    "lambda_max",
+    "lambda_residual",
+    "evaluated",
+    "interpolated",
+)
+
+
+def _columns(result: Result, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Arrays by name as columns; those that a result lacks are left out."""
+    arrays = {name: getattr(result, name, np.empty(0)) for name in names}
+    return {name: array.ravel() for name, array in arrays.items() if array.size}
+
+
+def _metrics(result: Profile | Surface) -> dict[str, np.ndarray]:
+    named = zip(result.metric_names, result.metrics, strict=True)
+    return {name: values.ravel() for name, values in named}
+
+
 def _profile(result: Profile) -> Columns:
     repeat, alpha = _grid(np.arange(len(result.loss)), result.alpha)
-    names = ("loss", "accuracy", "evaluated")
-    return {"repeat": repeat, "alpha": alpha} | {n: getattr(result, n).ravel() for n in names}
+    places = {"repeat": repeat, "alpha": alpha}
+    return places | _columns(result, _MEASURED) | _metrics(result)
 
 
 def _surface(result: Surface) -> Columns:
     alpha, beta = _grid(result.alpha, result.beta)
-    names = ("loss", "accuracy", "evaluated")
-    return {"alpha": alpha, "beta": beta} | {n: getattr(result, n).ravel() for n in names}
+    places = {"alpha": alpha, "beta": beta}
+    return places | _columns(result, _MEASURED) | _metrics(result)
+
+
+def _marks(result: Profile | Surface) -> Columns:
+    position = result.mark_position.reshape(len(result.mark_labels), -1)
+    names = ("alpha", "beta")[: position.shape[1]]
+    return {"mark": np.array(result.mark_labels)} | dict(zip(names, position.T, strict=True))
+
+
+def _heights(result: Barrier) -> Columns:
+    i, j = np.triu_indices(len(result.height), 1)
+    names = ("height", "height_over_line", "error_height", "error_height_over_line", "distance")
+    columns = {name: getattr(result, name)[i, j] for name in names}
+    return {"i": i, "j": j} | _named(result, i, j) | columns
+
+
+def _lines(result: Barrier) -> Columns:
+    i, j = np.triu_indices(len(result.height), 1)
+    size = len(result.t)
+    columns = {"i": np.repeat(i, size), "j": np.repeat(j, size), "t": np.tile(result.t, len(i))}
+    measured = ("loss", "accuracy", "test_loss", "test_accuracy", "evaluated")
+    arrays = {name: getattr(result, name) for name in measured}
+    return columns | {name: array[i, j].ravel() for name, array in arrays.items() if array.size}
+
+
+def _named(result: Barrier, i: np.ndarray, j: np.ndarray) -> dict[str, np.ndarray]:
+    names = np.array(result.names)
+    return {"from": names[i], "to": names[j]} if len(names) else {}
+
+
+def _curve(result: Curve) -> Columns:
+    x, y = result.position.T
+    names = ("loss", "accuracy", "test_loss", "test_accuracy")
+    measured = _columns(result, (*names, *(f"line_{name}" for name in names)))
+    return {"t": result.t} | measured | {"x": x, "y": y, "off_plane": result.off_plane}
+
+
+def _training(result: Curve) -> Columns:
+    return {"update": np.arange(len(result.training_loss)), "loss": result.training_loss}
 
 
 def _path(result: Surface) -> Columns:
     alpha, beta = result.path_position.reshape(-1, 2).T
-    return {
+    runs = {"run": result.path_run} if result.path_run.size else {}
+    return runs | {
         "step": result.path_step,
         "alpha": alpha,
         "beta": beta,
@@ -103,8 +168,10 @@ def _components(result: Trajectory) -> Columns:
 
 
 TABLES: dict[str, dict[str, Callable[[Any], Columns]]] = {
-    "profile": {"points": _profile},
-    "surface": {"points": _surface, "path": _path},
+    "profile": {"points": _profile, "marks": _marks},
+    "surface": {"points": _surface, "path": _path, "marks": _marks},
+    "barrier": {"heights": _heights, "lines": _lines},
+    "curve": {"points": _curve, "training": _training},
     "spectrum": {"eigenvalues": _spectrum},
     "density": {"nodes": _density},
     "consistency": {"cosines": _cosines, "vectors": _vectors},

@@ -23,6 +23,9 @@ MARGINS = {
 }
 """Margins in px by kind of pane; "labeled" has room for names at the ends of lines."""
 
+TEST_DASH = "6px,3px"
+"""Dash of what was measured on the test set, where the training set's line is solid."""
+
 _LONGEST_NAME = 15
 _PLOT_HEIGHT = 140.0  # of the smallest pane with names at line ends, in pixels
 _END_LABEL = 15.0 / _PLOT_HEIGHT
@@ -154,11 +157,12 @@ def value_axis(low: float, high: float, scale: str, title: str) -> dict[str, Any
     }
 
 
-def run_name(label: str, color: int, theme: str) -> str:
+def run_name(label: str, color: int, theme: str, *, swatch: bool = False) -> str:
     """A run's name in its color; where that is not legible, in ink beside a square of it."""
     run, ink = palette.run_color(color).on(theme), palette.tokens(theme).text
     short_label = label if len(label) <= _LONGEST_NAME else label[: _LONGEST_NAME - 1] + "…"
-    if theme == "dark" or color % len(palette.RUNS) in palette.WORD_RUNS:
+    legible = theme == "dark" or color % len(palette.RUNS) in palette.WORD_RUNS
+    if legible and not swatch:
         return f'<span style="color:{run}">{short_label}</span>'
     return f'<span style="color:{run}">■</span> <span style="color:{ink}">{short_label}</span>'
 
@@ -193,6 +197,23 @@ def add_end_labels(
             text=text,
             font={"size": 11},
         )
+
+
+def add_key(figure: go.Figure, text: str, theme: str, *, at: str = "right") -> None:
+    """Write what lines mean above the frame, at its left or right end, and make room for it."""
+    figure.add_annotation(
+        x=1 if at == "right" else 0,
+        y=1,
+        xref="x domain",
+        yref="y domain",
+        xanchor=at,
+        yanchor="bottom",
+        yshift=4,
+        showarrow=False,
+        text=text,
+        font={"size": 11.5, "color": palette.tokens(theme).muted},
+    )
+    figure.update_layout(margin={"t": 26})
 
 
 def add_lr_drops(
