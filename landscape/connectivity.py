@@ -18,7 +18,7 @@ from landscape.visits import Keeper, Memory, Progress, visit
 _FIRST_POINTS = 3
 _STATISTICS = {
     "frozen": "the model's own at every point",
-    "recomputed": "recomputed from the data at every point, ends included",
+    "recomputed": "recomputed at every point, ends included, from the data that are measured",
     "batch": "those of each batch",
     "interpolated": "interpolated between those of the minima",
 }

@@ -12,7 +12,9 @@ from landscape.formulas import formula_objective
 from landscape.modules import Weights, buffers_of, flatten, load_theta
 from landscape.objectives import Objective
 from landscape.result_files import load_result
+from landscape.results import arrays_of
 from landscape.visits import Memory
+from landscape.work import Work
 
 CE = nn.CrossEntropyLoss()
 LINES = ("loss", "accuracy", "evaluated", "test_loss", "test_accuracy")
@@ -74,6 +76,12 @@ def named(nets):
     return [Weights(f"seed {i}", flatten(net), buffers_of(net)) for i, net in enumerate(nets)]
 
 
+def assert_same(one, other):
+    """Equal arrays, up to the rounding in which the paths that a race chooses may differ."""
+    for name, array in arrays_of(one).items():
+        np.testing.assert_allclose(getattr(other, name), array, rtol=1e-5, atol=1e-12)
+
+
 @torch.no_grad()
 def measured(net, batches):
     """Loss and accuracy in eval mode, without the toolkit."""
@@ -88,8 +96,8 @@ def test_the_barrier_of_a_double_well_is_one_by_both_definitions():
     assert barrier.t[0] == 0
     assert barrier.t[-1] == 1
     assert len(barrier.t) == 27
-    np.testing.assert_array_equal(barrier.height, [[0, 1], [1, 0]])
-    np.testing.assert_array_equal(barrier.height_over_line, [[0, 1], [1, 0]])
+    np.testing.assert_allclose(barrier.height, [[0, 1], [1, 0]], atol=1e-14)
+    np.testing.assert_allclose(barrier.height_over_line, [[0, 1], [1, 0]], atol=1e-14)
     np.testing.assert_array_equal(barrier.distance, [[0, 2], [2, 0]])
     np.testing.assert_allclose(barrier.loss[0, 1], ((2 * barrier.t - 1) ** 2 - 1) ** 2, atol=1e-14)
 
@@ -175,7 +183,7 @@ def test_what_was_measured_before_a_kill_is_not_measured_again():
     kept.stop_after = math.inf
     again = measure_barrier(one(double_well), ends, points=4, work=kept)
     assert len(kept.measured) == len(set(kept.measured)) == 15
-    assert again.digest == whole.digest
+    assert_same(again, whole)
 
 
 def test_points_of_other_processes_are_missing_until_they_are_there():
@@ -188,7 +196,32 @@ def test_points_of_other_processes_are_missing_until_they_are_there():
     assert np.isnan(half.height[0, 1])
     kept.share = 1
     rest = measure_barrier(one(double_well), ends, points=4, work=kept)
-    assert rest.digest == measure_barrier(one(double_well), ends, points=4).digest
+    assert_same(rest, measure_barrier(one(double_well), ends, points=4))
+
+
+def test_a_kill_costs_no_point_that_lies_on_the_disk(nets, tmp_path):
+    found, batches = nets
+    objective = Objective(found[0], CE, batches, bn="recomputed")
+
+    def measure(stop_after):
+        told = []
+
+        def tell(done, total):
+            told.append(done)
+            if done == stop_after:
+                raise KeyboardInterrupt
+
+        with Work(tmp_path / "barrier-1.part") as work:
+            result = measure_barrier(
+                objective, named(found), points=4, test=objective, work=work, progress=tell
+            )
+        return result, told
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(7)
+    result, told = measure(None)
+    assert [*dict.fromkeys(told)] == list(range(8, 16))
+    assert_same(result, measure_barrier(objective, named(found), points=4, test=objective))
 
 
 def test_nan_on_a_line_makes_its_own_barrier_nan_and_no_other():
@@ -288,7 +321,7 @@ def test_the_metrics_of_a_problem_do_not_get_in_the_way(nets):
     metrics = {"margin": lambda output, _: (output[:, 0] - output[:, 1]).mean()}
     objective = Objective(found[0], CE, batches, metrics=metrics)
     barrier = measure_barrier(objective, named(found)[:2], points=1, test=objective)
-    np.testing.assert_array_equal(barrier.loss, barrier.test_loss)
+    np.testing.assert_allclose(barrier.loss, barrier.test_loss, rtol=1e-5)
 
 
 def test_nothing_given_is_changed_and_the_result_comes_back_from_its_file(nets, tmp_path):
@@ -300,7 +333,7 @@ def test_nothing_given_is_changed_and_the_result_comes_back_from_its_file(nets, 
     barrier = measure_barrier(objective, weights, points=3)
     assert objective() == center
     assert all(torch.equal(a, b.theta) for a, b in zip(before, weights, strict=True))
-    assert measure_barrier(objective, weights, points=3).digest == barrier.digest
+    assert_same(measure_barrier(objective, weights, points=3), barrier)
     assert load_result(barrier.save(tmp_path / "b.h5")).digest == barrier.digest
 
 
@@ -329,6 +362,6 @@ def test_two_minima_of_one_name_are_refused():
 def test_interpolating_statistics_that_are_not_there_is_refused(nets):
     found, batches = nets
     objective = Objective(found[0], CE, batches, bn="interpolated")
-    bare = [Weights(weight.name, weight.theta) for weight in named(found)]
+    first, last = named(found)[:2]
     with pytest.raises(ValueError, match="buffers must be those of Sequential"):
-        measure_barrier(objective, bare)
+        measure_barrier(objective, [first, Weights(last.name, last.theta)])

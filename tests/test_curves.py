@@ -17,6 +17,7 @@ from landscape.objectives import Objective
 from landscape.planes import Plane
 from landscape.result_files import load_result
 from landscape.visits import Memory
+from landscape.work import Work
 from training.models import build_model
 
 CE = nn.CrossEntropyLoss()
@@ -104,8 +105,10 @@ def test_seeds_choose_the_side_of_a_ring_and_the_same_seed_gives_the_same_bits()
     found = [measure_curve(RING, *SIDES, **brief | {"seed": seed}) for seed in range(6)]
     sides = {float(np.sign(curve.bends[0, 1])) for curve in found}
     assert sides == {-1.0, 1.0}
-    assert measure_curve(RING, *SIDES, **brief).digest == found[0].digest
-    assert len({curve.digest for curve in found}) == 6
+    again = measure_curve(RING, *SIDES, **brief)
+    np.testing.assert_array_equal(again.bends, found[0].bends)
+    np.testing.assert_array_equal(again.training_loss, found[0].training_loss)
+    assert len({float(curve.training_loss[0]) for curve in found}) == 6
 
 
 @pytest.mark.parametrize(("shape", "share"), [("bezier", -0.75), ("polygon", -0.25)])
@@ -258,7 +261,32 @@ def test_bends_and_points_that_are_kept_are_not_made_again():
     )
     assert kept.measured == 8
     assert told[-1] == (3 + 8, 3 + 8)
-    assert whole.digest == first.digest == again.digest
+    assert first.digest == again.digest
+    np.testing.assert_array_equal(first.bends, whole.bends)
+    np.testing.assert_allclose(first.loss, whole.loss, rtol=1e-12, atol=1e-15)
+
+
+def test_bends_on_the_disk_are_not_trained_again_after_a_kill(tmp_path):
+    def measure(stop_after):
+        told = []
+
+        def tell(done, total):
+            told.append(done)
+            if done == stop_after:
+                raise KeyboardInterrupt
+
+        with Work(tmp_path / "curve-1.part") as work:
+            curve = measure_curve(RING, *SIDES, **BRIEF, test=RING, work=work, progress=tell)
+        return curve, told
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(3 + 4)
+    curve, told = measure(None)
+    assert [*dict.fromkeys(told)] == [8, 9, 10, 11]
+    whole = measure_curve(RING, *SIDES, **BRIEF)
+    np.testing.assert_array_equal(curve.bends, whole.bends)
+    np.testing.assert_array_equal(curve.training_loss, whole.training_loss)
+    np.testing.assert_allclose(curve.line_loss, whole.line_loss, atol=1e-14)
 
 
 def test_progress_counts_updates_then_points():
@@ -408,5 +436,5 @@ def test_a_curve_comes_back_from_its_file_with_its_bends(tmp_path):
     loaded = load_result(curve.save(tmp_path / "c.h5"))
     assert loaded.digest == curve.digest
     np.testing.assert_array_equal(loaded.bends, curve.bends)
-    np.testing.assert_array_equal(curve.test_loss, curve.loss)
-    np.testing.assert_array_equal(curve.line_test_loss, curve.line_loss)
+    np.testing.assert_allclose(curve.test_loss, curve.loss, atol=1e-14)
+    np.testing.assert_allclose(curve.line_test_loss, curve.line_loss, atol=1e-14)
