@@ -109,7 +109,7 @@ class Parser:
             and word.startswith("--")
             and following.lower() not in ("true", "false", "yes", "no")
             else word
-            for word, following in zip(argv, after, strict=True)
+            for word, following in zip(argv, after, strict=False)
         ]
 
     def options(self, options: type, args: Any) -> Any:
