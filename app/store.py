@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from landscape.figures.subjects import JOINT
 from landscape.result_files import load_result
 from landscape.results import Curve, Result, Spectrum
 from landscape.runs import (
@@ -122,8 +123,6 @@ PLANES = {
     "given": "given directions",
 }
 """Kinds of planes in words."""
-JOINT = "joint"
-"""Name of the folder beside the runs that holds results of several of them."""
 
 
 class Store:

@@ -1,12 +1,14 @@
 """Which stored results a paper figure of runs shows, and how it is drawn."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from landscape.figures.scales import lr_drops
 from landscape.results import Result
-from landscape.runs import Run, StoredResult
+from landscape.runs import Run, StoredResult, read_stored
+from landscape.storage import RunFileError
 from landscape.terminal import near
 
 DRAWN = {
@@ -28,7 +30,11 @@ DRAWN = {
 SINGLE = ("surface3d", "density", "cosines", "trajectory")
 """Kinds that show one run."""
 
+JOINT = "joint"
+"""Name of the folder beside runs that holds results of several of them."""
+
 _STORED = {"surface3d": "surface", "eigenvalues": "spectrum", "cosines": "consistency"}
+_TOGETHER = ("joint", "minima")
 _WITH_DROPS = ("surface", "surface3d", "eigenvalues", "consistency", "trajectory")
 _PERTURBATIONS = ("SAM", "AACE", "USAM")
 
@@ -90,7 +96,8 @@ def drawing_of_runs(
     check_kind(kind)
     if not runs:
         raise ValueError("a figure needs at least one run, got none")
-    if kind in SINGLE and len(runs) > 1:
+    shared = kind == "surface3d" and (wanted or {}).get("plane") in _TOGETHER
+    if kind in SINGLE and len(runs) > 1 and not shared:
         raise ValueError(f"a figure {kind!r} shows one run, got {len(runs)}; draw one at a time")
     subject, style = _CHOICES.get(kind, _choose_newest)(
         runs, Question(kind, checkpoint, dict(wanted or {}))
@@ -161,6 +168,37 @@ def _items(runs: Sequence[Run], subjects: Sequence[Any]) -> list[tuple[str, int,
         (label, run.color, subject)
         for label, run, subject in zip(labels_of(runs), runs, subjects, strict=True)
     ]
+
+
+def _choose_joint(runs: Sequence[Run], question: Question) -> Choice:
+    """The newest result of these runs together, from the folder beside the first of them."""
+    name = _STORED.get(question.kind, question.kind)
+    ids = {run.id for run in runs}
+    found = []
+    for path in sorted((runs[0].path.parent / JOINT).glob(f"{name}-*.h5")):
+        with contextlib.suppress(RunFileError):
+            stored = read_stored(path)
+            of = set(stored.facts.get("runs", ids))
+            if question.fits(stored) and (ids <= of or of <= ids):
+                found.append(stored)
+    if not found:
+        paths = " ".join(str(run.path) for run in runs)
+        raise ValueError(
+            f"the runs must have a {name} measured together, got none in "
+            f"{runs[0].path.parent / JOINT}; measure it with `landscape {name} {paths}"
+            f"{' --plane joint' if name == 'surface' else ''}`"
+        )
+    result: Any = max(found, key=lambda stored: stored.created).load()
+    known = {run.name: run.color for run in runs}
+    labels = getattr(result, "path_labels", ())
+    style = {"color": [known[label] for label in labels]} if known.keys() >= set(labels) else {}
+    return result, style if labels else {}
+
+
+def _choose_surface(runs: Sequence[Run], question: Question) -> Choice:
+    """Each run's own surface, or the one that they share where that plane is wanted."""
+    together = question.wanted.get("plane") in _TOGETHER
+    return (_choose_joint if together else _choose_newest)(runs, question)
 
 
 def _choose_density(runs: Sequence[Run], question: Question) -> Choice:
@@ -258,6 +296,10 @@ def _choose_steps(runs: Sequence[Run], question: Question) -> Choice:
 
 
 _CHOICES: dict[str, Callable[[Sequence[Run], Question], Choice]] = {
+    "surface": _choose_surface,
+    "surface3d": _choose_surface,
+    "barrier": _choose_joint,
+    "curve": _choose_joint,
     "density": _choose_density,
     "eigenvalues": _choose_eigenvalues,
     "consistency": _choose_consistency,

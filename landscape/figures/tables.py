@@ -74,9 +74,9 @@ def _surface(result: Surface) -> Columns:
 
 
 def _marks(result: Profile | Surface) -> Columns:
-    position = result.mark_position.reshape(len(result.mark_labels), -1)
-    names = ("alpha", "beta")[: position.shape[1]]
-    return {"mark": np.array(result.mark_labels)} | dict(zip(names, position.T, strict=True))
+    axes = ("alpha",) if isinstance(result, Profile) else ("alpha", "beta")
+    position = result.mark_position.reshape(len(result.mark_labels), len(axes))
+    return {"mark": np.array(result.mark_labels)} | dict(zip(axes, position.T, strict=True))
 
 
 def _heights(result: Barrier) -> Columns:
