@@ -227,9 +227,7 @@ class _Look:
     grid: _Grid
     population: np.ndarray  # points that may be interpolated
     held_out: np.ndarray  # the first of them
-    known: int  # at most so many of the rest may have been evaluated for other reasons
-    spare: int  # held-out points that may be off by more than the stated error
-    alpha: float
+    spare: int  # held-out points whose error may be larger than the stated one
 
     def missing(self, finished: _Points, tolerance: float) -> np.ndarray | None:
         """The held-out points to evaluate next: none when it is good enough, None if it is not."""
@@ -245,12 +243,11 @@ class _Look:
         return self.held_out[:0]
 
     def state(self, guess: np.ndarray, truth: np.ndarray, relative: bool) -> dict[str, Any]:
-        """The error of a quantity, as far as it can be interpolated."""
+        """The error of a quantity; not stated where some of it can't be interpolated."""
         held_out = self.held_out[np.isfinite(guess[self.held_out])]
-        population = int(np.isfinite(guess[self.population]).sum())
         errors = np.sort(_error(guess[held_out], truth[held_out], relative))
-        spare = _most_spare(population, errors.size, self.known, self.alpha)
-        bound = errors[-1 - spare] if spare >= 0 else np.inf
+        whole = np.isfinite(guess[self.population]).all()
+        bound = errors[-1 - self.spare] if whole else np.inf
         found = np.quantile(errors, QUANTILE, method="higher") if errors.size else np.inf
         return {
             "points": errors.size,
@@ -264,14 +261,14 @@ def _plan(
 ) -> _Look | None:
     """What to hold a grid against, or None where that would be most of what is left.
 
-    At least as many points as on the grid before, so that none of those lies outside; where
-    diverged nodes make one lie outside all the same, it is among the `known` ones.
+    At least as many points as on the grid before, so that these serve again. Near diverged nodes
+    some may not: so many points that are left may be known already, and are not counted as left.
     """
     size = max(least, _sample_size(population.size, grid.spare, known, alpha))
     if size > population.size / 2:
         return None
     spare = _most_spare(population.size, size, known, alpha)
-    return _Look(grid, population, population[:size], known, spare, alpha)
+    return _Look(grid, population, population[:size], spare)
 
 
 def _weights(nodes: np.ndarray, count: int) -> np.ndarray:
