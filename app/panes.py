@@ -18,7 +18,7 @@ from landscape.figures.quantities import QUANTITIES
 from landscape.figures.template import graph_config
 from landscape.runs import RunFileError
 
-from .store import AnyRun, MissingError, Store
+from .store import AnyRun, MissingError, ResultFolder, Store
 
 Body = go.Figure | Component
 
@@ -100,10 +100,11 @@ def chip(*content: Any) -> html.Span:
 
 
 def run_chip(run: AnyRun) -> html.Span:
-    """Swatch, name and seed of a run."""
+    """Swatch, name and seed of a run; what is no run has no color."""
     seed = run.config.get("seed")
     more = [html.Span(f"seed {seed}", className="faint")] if seed is not None else []
-    return chip(swatch(run.color), html.Span(run.name, className="name"), *more)
+    mark = [] if isinstance(run, ResultFolder) else [swatch(run.color)]
+    return chip(*mark, html.Span(run.name, className="name"), *more)
 
 
 def key(label: str, color: str, style: str = "solid") -> html.Span:

@@ -4,10 +4,12 @@ import io
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from app.pages import compare, runs, surface
 from app.store import MissingError, Store
 from app.view_state import RUN_PAGES, ViewState, decode, encode
 from landscape.exports import redraw
+from landscape.figures import palette
 from landscape.result_files import load_result
 from landscape.results import KINDS
 
@@ -202,6 +205,120 @@ def test_compared_surfaces_share_one_color_range(store: Store) -> None:
     ranges = {(t.zmin, t.zmax) for f in drawn for t in f.data if t.name == "field"}
     assert len(drawn) == 3
     assert len(ranges) == 1
+
+
+def test_results_of_several_runs_are_shown_under_the_comparison(store: Store) -> None:
+    view = look(ViewState(page="compare"), store)
+    drawn = figures_of(view)
+    joint = store.joint()
+    assert joint is not None
+    points = {t.marker.line.color for t in drawn["joint"].data if t.name == "points"}
+    assert len(points) == 3
+    expected = [palette.run_color(store.colors([name])[0]).light for name in ("sgd", "sam", "aace")]
+    assert points == set(expected)
+    (stored,) = store.results(joint, "barrier")
+    heat = next(t for t in drawn["barrier"].data if t.name == "barriers")
+    assert heat.z[1, 0] == store.load(stored).height[1, 0]
+    assert {"curve along", "curve error", "curve plane"} <= set(drawn)
+    links = links_in([view.buttons, [panes.pane_head(pane) for pane in view.panes]])
+    assert f"/data/{joint.id}/curve/{store.results(joint, 'curve')[0].key}.csv" in links
+
+
+def test_without_results_of_several_runs_the_commands_are_named(tmp_path: Path) -> None:
+    root = make_runs(tmp_path / "runs", ("sgd", "sam"))
+    shutil.rmtree(root / "joint")
+    store = Store(root)
+    view = look(ViewState(page="compare"), store)
+    told = text_of([pane.body for pane in view.panes])
+    for command in ("landscape barrier ", "landscape curve ", "landscape surface "):
+        assert command in told
+    assert "--plane joint" in told
+    alone = Store(root / "sgd")
+    assert alone.joint() is None
+    assert "barrier" not in {p.name for p in look(ViewState(page="compare"), alone).panes}
+
+
+def test_the_newest_result_of_several_runs_is_shown_and_another_by_its_key(tmp_path: Path) -> None:
+    store = Store(make_runs(tmp_path / "runs", ("sgd", "sam")))
+    joint = store.joint()
+    (first,) = store.results(joint, "barrier")
+    newer = replace(store.load(first), options={"points": 5}, provenance={"created": "2027"})
+    newer.save(first.path.with_name("barrier-0newer0.h5"))
+    view = look(ViewState(page="compare"), store)
+    assert "barrier/0newer0" in text_of([panes.pane_head(pane) for pane in view.panes])
+    assert "barrier" in text_of(view.toolbar)
+    older = look(ViewState(page="compare", barrier=first.key), store)
+    assert f"barrier/{first.key}" in text_of([panes.pane_head(pane) for pane in older.panes])
+
+
+def test_a_joint_surface_has_a_page_with_every_path_and_no_panes_of_one_run(store: Store) -> None:
+    joint = store.joint()
+    view = look(ViewState(page="surface", run=joint.id), store)
+    assert {pane.name for pane in view.panes} == {"contour", "scene", "path-loss", "path-distance"}
+    assert len(figures_of(view)) == 4
+    footer = text_of([card.footer for card in view.cards])
+    assert all(name in footer for name in ("sgd", "sam", "aace", "marked"))
+    assert "--plane joint" in text_of(list(view.inspector))
+    assert "checkpoint" not in text_of(view.chips)
+
+
+def random_surface(store: Store) -> ViewState:
+    run = run_named(store, "sam")
+    stored = next(s for s in store.results(run, "surface") if s.options["plane"] == "random")
+    return ViewState(page="surface", run=run.id, surface=stored.key)
+
+
+def test_the_control_of_quantities_offers_what_the_surface_has(store: Store) -> None:
+    control = text_of(look(random_surface(store), store).toolbar)
+    for word in ("train loss", "test loss", "test accuracy", "error rate", "quantity=convexity"):
+        assert word in control
+    on_path = look(ViewState(page="surface", run=run_named(store, "sam").id), store)
+    assert "train accuracy" in text_of(on_path.toolbar)
+    assert "test loss" not in text_of(on_path.toolbar)
+
+
+@pytest.mark.parametrize("quantity", ["test_loss", "convexity", "error rate"])
+def test_a_chosen_quantity_is_drawn_named_and_handed_to_the_download(
+    store: Store, client, quantity: str
+) -> None:
+    state = random_surface(store).to(quantity=quantity)
+    assert decode(*encode(state).split("?")) == state
+    view = look(state, store)
+    assert figures_of(view)["contour"].layout.meta["quantity"] == quantity
+    (drawn,) = [link for link in links_in(list(view.inspector)) if ".svg?" in link]
+    assert f"quantity={quantity}".replace(" ", "+") in drawn
+    assert client.get(drawn).status_code == 200
+    name = {"test_loss": "Test loss", "convexity": "|λmin/λmax|", "error rate": "Error rate"}
+    footer = json.loads(text_of([card.footer for card in view.cards]))
+    assert name[quantity] in str(footer)
+
+
+def test_a_quantity_that_a_surface_lacks_is_told_in_its_pane(store: Store) -> None:
+    state = ViewState(page="surface", run=run_named(store, "sam").id, quantity="test_loss")
+    bodies = {pane.name: text_of(pane.body) for pane in look(state, store).panes}
+    assert "test loss must be measured" in bodies["contour"]
+
+
+def test_a_loose_surface_is_served_alone_with_what_is_wrong_with_it(tmp_path: Path) -> None:
+    folder = make_runs(tmp_path / "runs", ("sgd",)) / "sgd" / "results"
+    (path,) = [p for p in folder.glob("surface-*.h5") if load_result(p).path_step.size]
+    origin = {"file": "old.h5", "format": "tomgoldstein", "warnings": ["rows were mixed up"]}
+    bare = replace(load_result(path), facts={"plane": "given", "imported_from": origin}, options={})
+    bare.save(tmp_path / "surface-old.h5")
+    (tmp_path / "other.h5").write_bytes(b"not one of ours")
+    store = Store(tmp_path / "surface-old.h5")
+    (only,) = store.runs()
+    assert only.name == "surface-old"
+    assert store.damaged(only) == []
+    view = look(ViewState(page="surface", run=only.id), store)
+    assert {"contour", "scene"} <= set(figures_of(view))
+    told = text_of(list(view.inspector))
+    assert "rows were mixed up" in told
+    assert "landscape import old.h5" in told
+    assert "landscape figure" in told
+    client = main.create_app(tmp_path / "surface-old.h5").server.test_client()
+    for link in links_in(list(view.inspector)):
+        assert client.get(link).status_code == 200
 
 
 def test_own_planes_are_said_to_differ(store: Store) -> None:

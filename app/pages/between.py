@@ -112,7 +112,7 @@ class _Between:
         result = panes.found(lambda: self.load("barrier"))
         note = ""
         if result is not None and len(result.height) > 2:
-            note = "bold: over the mean of both ends; below: over the line between them"
+            note = "bold: over the ends' mean; under it: over the line"
         return self.pane("barrier", "barrier", "Barriers of the train loss", draw, note=note)
 
     def surface(self) -> Pane:
@@ -132,7 +132,7 @@ class _Between:
         if joint is None or stored is None:
             return []
         state = ViewState(page="surface", run=joint.id, surface=stored.key)
-        return [panes.link("open", encode(state))]
+        return [panes.link("open", encode(state), className="button small")]
 
     def footer(self, drawn: panes.Body) -> list[Component]:
         """The color bar of the joint surface, and whose paths are drawn."""
@@ -141,7 +141,7 @@ class _Between:
             return []
         labels = self.load("joint").path_labels
         colors = paths.colors_of(self.store.colors(labels), len(labels))
-        bar = panes.color_bar("Train loss", [(at, text) for at, text in meta["bar"]])
+        bar = panes.color_bar("Joint surface, train loss", [(at, text) for at, text in meta["bar"]])
         keys = [
             key(label, f"var(--path-{color % 8})", "disc")
             for label, color in zip(labels, colors, strict=True)
@@ -167,5 +167,5 @@ class _Between:
         if result is not None and view == "along":
             note = f"highest {number(float(result.loss.max()))}"
         if view == "plane":
-            note = "circles: minima, diamonds: bends"
+            note = "diamonds: bends"
         return self.pane("curve", f"curve {view}", titles[view], draw, note=note)

@@ -38,7 +38,7 @@ def view(state: ViewState, store: Store, theme: str) -> View:
     page = _Page(state, store, theme, run, stored)
     surface = panes.found(page.surface)
     chips = [panes.run_chip(run)]
-    if stored is not None:
+    if stored is not None and "checkpoint" in stored.facts:
         chips.append(panes.chip("center: checkpoint", html.B(count(checkpoint_of(stored)))))
     return View(
         title="Surface",
@@ -120,12 +120,20 @@ class _Page:
         """Maps, the path, profile and trajectory."""
         kinds = {"split": ("contour", "3d"), "contour": ("contour",), "scene": ("3d",)}
         kept = [self._map(kind) for kind in kinds[self.state.show]]
-        return [
-            Card(panes=kept, height=400, footer=self._footer(kept[0].body)),
-            Card(panes=[self._path_loss(), self._path_distance()], height=206),
-            Card(panes=[self._profile(), self._explained()], height=230),
-            Card(panes=[self._lengths(), self._angles(), self._distances()], height=206),
+        maps = Card(panes=kept, height=400, footer=self._footer(kept[0].body))
+        along = Card(panes=[self._path_loss(), self._path_distance()], height=206)
+        line = Card(panes=[self._profile(), self._explained()], height=230)
+        path = Card(panes=[self._lengths(), self._angles(), self._distances()], height=206)
+        if not isinstance(self.run, ResultFolder):
+            return [maps, along, line, path]
+        kinds = {stored.kind for stored in self.store.results(self.run)}
+        surface = panes.found(self.surface)
+        shown = [
+            (along, surface is not None and len(surface.path_step)),
+            (line, kinds & {"profile", "trajectory"}),
+            (path, "trajectory" in kinds),
         ]
+        return [maps, *(card for card, wanted in shown if wanted)]
 
     def _map(self, kind: str) -> Pane:
         def draw() -> panes.Body:
@@ -307,7 +315,9 @@ def _toolbar(
     if len(measured) > 1:
         values = [(name, panes.quantity_name(name)) for name in measured]
         parts.append(_choice(state, "quantity", "Quantity", values))
-    parts.append(_choice(state, "scale", "Scale", (("log", "log"), ("linear", "linear"))))
+    known = figures.QUANTITIES.get(state.quantity)
+    if known is not None and known.scale is None:  # the others are linear
+        parts.append(_choice(state, "scale", "Scale", (("log", "log"), ("linear", "linear"))))
     return parts
 
 
@@ -334,11 +344,13 @@ def _inspector(page: _Page, surface: Surface | None) -> list[Component]:
         return [*parts, run_section(run)]
     point = _point(page, surface)
     command = _command(store, run, stored)
+    known = page.state.quantity in figures.quantities_of(surface)
+    drawing = page.drawing if known else {"scale": page.state.scale}
     return [
         *point,
         *parts,
         *_cells(surface),
-        *described(store, run, stored, command, **page.drawing),
+        *described(store, run, stored, command, **drawing),
     ]
 
 

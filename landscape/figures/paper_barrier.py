@@ -156,7 +156,7 @@ def _draw_cells(axes: Axes, lines: Lines, venue: Venue) -> None:
     words: dict[str, Any] = {"ha": "center", "fontsize": size}
     for i in range(m):
         for j in range(m):
-            height, shade = lines.height[i, j], "white" if i != j else palette.LIGHT.sunken
+            height, shade = lines.height[i, j], "#FFFFFF" if i != j else palette.LIGHT.sunken
             if i > j and np.isfinite(height):
                 shade = palette.map_color(float((height - limits[0]) / (limits[1] - limits[0])))
             axes.add_patch(

@@ -142,7 +142,8 @@ def _plot_matrix(
     _frame(figure, short_names(barrier.names, len(barrier.height)), theme)
     low, high = lines.range
     ticks = [list(tick) for tick in color_bar(limits, "linear")]
-    add_key(figure, f"lines {short(low)} – {short(high)}", theme)
+    dashed = ", dashed: test set" if lines.test is not None else ""
+    add_key(figure, f"lines {short(low)} – {short(high)}{dashed}", theme)
     figure.update_layout(
         meta={
             "title": f"barrier of the {title}",
