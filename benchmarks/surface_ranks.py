@@ -15,7 +15,7 @@ from contenders import ROOT
 
 from landscape.result_files import load_result
 
-SMALL, ROUNDS = 3, 3
+SMALL, ROUNDS = 3, 2
 
 
 def measure_ranks(folder: Path, *, quick: bool) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def measure_ranks(folder: Path, *, quick: bool) -> dict[str, Any]:
     x, y = surface_nets.images(128)
     case = surface_nets.CASES["resnet-20"]
     torch.save(surface_nets.train(surface_nets.smaller(case), x, y).state_dict(), state)
-    large = 7 if quick else 13
+    large = 5 if quick else 11
     seconds: dict[tuple[int, int], list[float]] = {}
     digests, faults = set(), []
     for round_ in range(1 if quick else ROUNDS):
