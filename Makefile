@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: help setup browser demo test check format pictures gpu-check clean
+.PHONY: help setup browser demo test check format pictures gpu-check bench-surface clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,11 @@ pictures: setup browser ## draw the README's pictures from the demo's runs
 
 gpu-check: setup ## compare GPU and CPU; writes benchmarks/gpu/
 	@$(BIN)/python benchmarks/gpu_check.py
+
+bench-surface: setup ## surfaces against other tools; writes benchmarks/surface/
+	@bash scripts/apt.sh dataset-fashion-mnist /usr/share/datasets/fashion-mnist
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@$(BIN)/python benchmarks/bench_surface.py $(BENCH)
 
 clean: ## remove .venv and caches; data and runs stay
 	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache build dist *.egg-info
