@@ -24,13 +24,6 @@ class Lock:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
-    def is_at(self, path: Path) -> bool:
-        """Whether `path` still names the file that is locked."""
-        try:
-            return os.path.samestat(os.fstat(self._descriptor), path.stat())
-        except FileNotFoundError:
-            return False
-
     def release(self) -> None:
         """Let others have it."""
         os.close(self._descriptor)
@@ -46,7 +39,7 @@ def try_lock(path: Path) -> Lock | None:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[Lock]:
+def locked(path: Path) -> Iterator[None]:
     """Hold a lock within the block, after waiting for whoever holds it now.
 
     Raises:
@@ -55,7 +48,7 @@ def locked(path: Path) -> Iterator[Lock]:
     lock = _lock(path, fcntl.LOCK_EX)
     assert lock is not None
     try:
-        yield lock
+        yield
     finally:
         lock.release()
 

@@ -25,7 +25,8 @@ class Work:
     """The kept points of one result; a context manager that holds its share of them.
 
     Args:
-        folder: Made on entering, removed by `remove`; its name is that of the result and ".part".
+        folder: Made on entering; its name is that of the result and ".part". It goes when the last
+            process has left it after `remove`, so nobody loses what he still reads.
         shard: Which share of the points this process measures, and of how many: (0, 1) is all.
 
     Raises:
@@ -46,33 +47,51 @@ class Work:
         with self._keeping():
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             with locked(self._gate):
+                self._clear()
                 self.folder.mkdir(exist_ok=True)
                 self._lock = self._claim()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._close()
+        if self._points is not None:
+            self._points.close()
+            self._points = None
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+            with contextlib.suppress(OSError), locked(self._gate):
+                self._clear()
 
     @property
     def _gate(self) -> Path:
         """Held while a folder of work is entered or removed: short, and never removed itself."""
         return self.folder.parent / ".work.lock"
 
+    def _clear(self) -> None:
+        """Delete what is no longer needed once nobody is in it; the gate is held."""
+        if not self._done.exists() or any(map(_is_held, self._locks())):
+            return
+        gone = self.folder.with_name(f".{self.folder.name}.gone")
+        shutil.rmtree(gone, ignore_errors=True)
+        self.folder.rename(gone)  # at once, should we be killed meanwhile
+        shutil.rmtree(gone, ignore_errors=True)
+
     def _claim(self) -> Lock:
         """Lock our share; the gate is held."""
-        own = self.folder / f".{_label(self.shard)}.lock"
-        for path in sorted(self.folder.glob(".*-of-*.lock")):
-            if path.name.endswith(f"-of-{self.shard[1]}.lock"):
-                continue
-            if (lock := try_lock(path)) is None:
+        for path in self._locks():
+            if not path.name.endswith(f"-of-{self.shard[1]}.lock") and _is_held(path):
                 raise BusyError(self._busy(path))
-            lock.release()
+        own = self.folder / f".{_label(self.shard)}.lock"
         if (lock := try_lock(own)) is None:
             raise BusyError(self._busy(own))
         return lock
+
+    def _locks(self) -> list[Path]:
+        return sorted(self.folder.glob(".*-of-*.lock"))
+
+    @property
+    def _done(self) -> Path:
+        return self.folder / ".done"
 
     def _busy(self, path: Path) -> str:
         index, _, shards = path.name.strip(".").removesuffix(".lock").partition("-of-")
@@ -204,30 +223,17 @@ class Work:
         """Let one process at a time join the points of all to a result, save it and `remove`.
 
         Yields:
-            Whether there is still something to join: False after another process did it.
+            Whether that is still to be done: False after another process did it.
         """
-        path = self.folder / ".merge.lock"
         with contextlib.ExitStack() as stack:
             with self._keeping():
-                try:
-                    lock = stack.enter_context(locked(path))
-                except FileNotFoundError:
-                    lock = None
-            yield lock is not None and lock.is_at(path)
+                stack.enter_context(locked(self.folder / ".merge.lock"))
+            yield not self._done.exists()
 
     def remove(self) -> None:
-        """Delete the kept points, once the result is saved; within `merging`."""
-        self._close()
-        gone = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.gone")
-        with locked(self._gate):
-            self.folder.rename(gone)
-        for folder in gone.parent.glob(f".{self.folder.name}.*.gone"):
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def _close(self) -> None:
-        if self._points is not None:
-            self._points.close()
-            self._points = None
+        """Have the folder deleted, now that the result is saved, when the last process leaves."""
+        with self._keeping():
+            self._done.touch()
 
     @contextlib.contextmanager
     def _keeping(self) -> Iterator[None]:
@@ -244,7 +250,7 @@ class Work:
 
 
 def discard_stale(folder: Path, result: Path) -> None:
-    """Delete the work of a process that was killed between saving its result and `remove`.
+    """Delete the work of processes that were killed after the result had been saved.
 
     Nothing is deleted while a process works there, or where a point is younger than the result:
     then it is being measured again.
@@ -253,7 +259,7 @@ def discard_stale(folder: Path, result: Path) -> None:
         points = [path.stat().st_mtime_ns for path in folder.glob("*.points")]
         if not folder.is_dir() or result.stat().st_mtime_ns < max(points, default=0):
             return
-        with Work(folder) as work, work.merging():
+        with Work(folder) as work:
             work.remove()
 
 
@@ -300,6 +306,13 @@ def check_shard(index: int, shards: int) -> tuple[int, int]:
             f"got {index}/{shards}; a Slurm array of them is --array=0-{shards - 1}"
         )
     return index, shards
+
+
+def _is_held(path: Path) -> bool:
+    lock = try_lock(path)
+    if lock is not None:
+        lock.release()
+    return lock is None
 
 
 def _label(shard: tuple[int, int]) -> str:

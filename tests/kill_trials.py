@@ -52,11 +52,9 @@ def points_of(file: Path) -> dict[int, np.ndarray]:
 
 def kept_in(results: Path) -> int:
     """Points kept until now in a folder of results."""
-    total = 0
-    for file in results.glob("*.part/*.points"):
-        with contextlib.suppress(FileNotFoundError):
-            total += len(points_of(file))
-    return total
+    with contextlib.suppress(FileNotFoundError):  # it goes when all is done
+        return sum(len(points_of(file)) for file in sorted(results.glob("*.part/*.points")))
+    return 0
 
 
 def watch(start: Start, results: Path) -> Timeline:
@@ -122,14 +120,14 @@ def same_points(a: dict[int, np.ndarray], b: dict[int, np.ndarray]) -> bool:
 
 def kill(process: subprocess.Popen) -> None:
     """Kill -9 a process and all that it started, at once, and wait until they are gone."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGSTOP)  # so that it starts no more
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGSTOP)  # so that it starts no more
     family = descendants(process.pid)
-    for pid in (process.pid, *family):
-        try:
+    process.kill()
+    for pid in family:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
     process.communicate()
     wait_until(lambda: not any(is_alive(pid) for pid in family))
 

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 from collections import namedtuple
 from pathlib import Path
 
@@ -445,41 +444,33 @@ def test_a_damaged_or_foreign_decision_is_refused_with_the_folder_to_delete(part
 # The end -------------------------------------------------------------------------------------
 
 
-def test_a_process_that_waited_while_another_merged_finds_nothing_to_join(part):
+def test_work_is_merged_once_and_stays_until_the_last_process_has_left_it(part):
     with Work(part, shard=(0, 2)) as first, Work(part, shard=(1, 2)) as second:
-        second.finished(COLUMNS)
-        second.keep(0, (1, 2))
+        first.finished(COLUMNS)
+        first.keep(0, (1, 2))
         with first.merging() as here:
             assert here
             first.remove()
-        assert not part.exists()
+        first.__exit__()
+        assert [*second.finished(COLUMNS)] == [0]
         with second.merging() as here:
             assert not here
+        with Work(part, shard=(0, 2)) as late:
+            assert [*late.finished(COLUMNS)] == [0]
+            with late.merging() as here:
+                assert not here
+        assert part.exists()
     assert [path.name for path in part.parent.iterdir()] == [".work.lock"]
 
 
-def test_a_process_that_waited_does_not_take_work_begun_meanwhile_for_its_own(part):
-    said, lock = [], str(part / ".merge.lock")
-
-    def wait_to_merge():
-        with second.merging() as here:
-            said.append(here)
-
-    def opened():
-        return [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.exists()]
-
-    with Work(part, shard=(0, 2)) as first, Work(part, shard=(1, 2)) as second:
-        waiting = threading.Thread(target=wait_to_merge)
-        with first.merging():
-            waiting.start()
-            wait_until(lambda: opened().count(lock) == 2)
-            first.remove()
-            part.mkdir()
-            Path(lock).touch()
-        waiting.join()
-        assert said == [False]
-        with second.merging() as here:
+def test_work_whose_result_was_saved_is_begun_anew(part):
+    fill(part, [0, 1])
+    (part / ".done").touch()  # and then its process was killed
+    with Work(part) as work:
+        assert work.finished(COLUMNS) == {}
+        with work.merging() as here:
             assert here
+    assert part.exists()
 
 
 def test_one_process_at_a_time_is_merging(part):
