@@ -50,7 +50,7 @@ class Kept(Memory):
 
     def __init__(self):
         super().__init__()
-        self.arrays, self.measured = {}, 0
+        self.arrays, self.measured = {}, []
 
     def settle_arrays(self, name, make):
         if name not in self.arrays:
@@ -59,7 +59,7 @@ class Kept(Memory):
 
     def keep(self, index, values):
         super().keep(index, values)
-        self.measured += 1
+        self.measured.append(index)
 
 
 @pytest.mark.parametrize("shape", ["bezier", "polygon"])
@@ -251,15 +251,25 @@ def test_the_straight_line_is_that_of_the_barrier_and_shares_its_ends_with_the_c
     assert curve.names == barrier.names == ("a", "b")
 
 
+def test_a_curve_runs_from_the_first_minimum_to_the_last():
+    slope = one(lambda w: w.sum() + 1, 2)
+    options = BRIEF | {"learning_rate": 1e-9, "bends": 2}
+    curve = measure_curve(slope, *ends([0.0, 0.0], [3.0, 1.0]), **options)
+    np.testing.assert_allclose(curve.line_loss, [1, 2, 3, 4, 5])
+    np.testing.assert_allclose(curve.loss, curve.line_loss, atol=0.02)
+    assert curve.facts["line_height"] == pytest.approx(5 - 3)
+    assert curve.facts["distance"] == pytest.approx(math.sqrt(10))
+
+
 def test_bends_and_points_that_are_kept_are_not_made_again():
     whole = measure_curve(RING, *SIDES, **BRIEF)
     kept, told = Kept(), []
     first = measure_curve(RING, *SIDES, **BRIEF, work=kept)
-    assert kept.measured == 5 + 3
+    assert kept.measured == [0, 2, 4, 1, 3, 6, 5, 7]  # curve, then line, coarse to fine
     again = measure_curve(
         RING, *SIDES, **BRIEF, work=kept, progress=lambda *done: told.append(done)
     )
-    assert kept.measured == 8
+    assert len(kept.measured) == 8
     assert told[-1] == (3 + 8, 3 + 8)
     assert first.digest == again.digest
     np.testing.assert_array_equal(first.bends, whole.bends)
@@ -305,6 +315,7 @@ def test_nan_on_the_curve_stays_nan():
     curve = measure_curve(lifted, *SIDES, **BRIEF | {"nodes": 4})
     assert np.isnan(curve.line_loss[2])
     assert np.isnan(curve.facts["line_height"])
+    assert np.isnan(curve.facts["line_max_loss"])
     assert np.isfinite(curve.line_loss[[0, 1, 3, 4]]).all()
 
 
@@ -391,6 +402,7 @@ def test_two_trained_nets_have_a_barrier_and_a_curve_goes_around_it(digits, name
     assert curve.facts["height"] < 0.3 * curve.facts["line_height"]
     assert curve.test_accuracy.min() > curve.line_test_accuracy.min() + 0.05
     assert curve.position[5, 1] > 1
+    np.testing.assert_array_equal(curve.off_plane, 0)
     assert curve.facts["training_bn"] == "batch"
 
 
