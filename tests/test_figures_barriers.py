@@ -152,13 +152,13 @@ def test_between_two_minima_the_line_is_drawn_with_its_barrier_and_both_definiti
     assert stem.x.tolist() == [0.5, 0.5]
     assert stem.y.tolist() == [0.15000000000000002, result.loss[0, 1].max()]
     told = next(a.text for a in figure.layout.annotations)
-    assert "2.00 over the mean of the ends, 2.00 over the line" in told
+    assert "2.00 over the ends' mean, 2.00 over the line" in told
     assert figure.layout.xaxis.ticktext[0] == "0<br>sgd"
     axes = paper.draw_barrier(result).axes[0]
     lines = {line.get_gid(): line for line in axes.lines}
     assert np.allclose(lines["barrier"].get_ydata(), stem.y)
     assert np.allclose(lines["line"].get_ydata(), result.loss[0, 1])
-    assert any("2.00 over the mean" in text.get_text() for text in axes.texts)
+    assert any("2.00 over the ends' mean" in text.get_text() for text in axes.texts)
 
 
 # -- the curve --------------------------------------------------------------------------------

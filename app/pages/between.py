@@ -132,7 +132,7 @@ class _Between:
         if joint is None or stored is None:
             return []
         state = ViewState(page="surface", run=joint.id, surface=stored.key)
-        return [panes.link("open", encode(state), className="button small")]
+        return [panes.link("open its page", encode(state), className="open")]
 
     def footer(self, drawn: panes.Body) -> list[Component]:
         """The color bar of the joint surface, and whose paths are drawn."""

@@ -38,7 +38,7 @@ class Lines:
     def told(self) -> str:
         """Both heights of the barrier between two minima, in words."""
         mean, line = number(self.height[0, 1]), number(self.height_over_line[0, 1])
-        return f"{mean} over the mean of the ends, {line} over the line between them"
+        return f"{mean} over the ends' mean, {line} over the line"
 
     @property
     def range(self) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from landscape.figures.connections import (
 from landscape.figures.numbers import number, short
 from landscape.figures.scales import color_bar, finite_range
 from landscape.figures.template import (
+    DASHED,
     TEST_DASH,
     add_color_bar,
     add_key,
@@ -68,7 +69,8 @@ def _plot_line(barrier: Barrier, lines: Lines, title: str, theme: str, color: in
     tone = palette.tokens(theme)
     values, t = lines.values[0, 1], barrier.t
     arrays = [values] if lines.test is None else [values, lines.test[0, 1]]
-    axis = value_axis(*finite_range(arrays, "linear"), "linear", title)
+    shown = title if lines.test is None else f"{title}, {DASHED}"
+    axis = value_axis(*finite_range(arrays, "linear"), "linear", shown)
     ends = values[[0, -1]]
     _add(figure, [0, 1], ends, "line between the ends", context_line(theme), None)
     _add(figure, t, values, title, run_line(color, theme, 2), title)
@@ -142,8 +144,8 @@ def _plot_matrix(
     _frame(figure, short_names(barrier.names, len(barrier.height)), theme)
     low, high = lines.range
     ticks = [list(tick) for tick in color_bar(limits, "linear")]
-    dashed = ", dashed: test set" if lines.test is not None else ""
-    add_key(figure, f"lines {short(low)} – {short(high)}{dashed}", theme)
+    told = f"lines {short(low)} – {short(high)}"
+    add_key(figure, told if lines.test is None else f"{told}, {DASHED}", theme)
     figure.update_layout(
         meta={
             "title": f"barrier of the {title}",

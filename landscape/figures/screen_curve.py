@@ -10,6 +10,7 @@ from landscape.figures import palette
 from landscape.figures.connections import CONNECTED, along, room, short_names
 from landscape.figures.scales import choose_scale, finite_range
 from landscape.figures.template import (
+    DASHED,
     TEST_DASH,
     add_key,
     context_line,
@@ -79,7 +80,7 @@ def _add_key(figure: go.Figure, lines: Iterable[str], theme: str, color: int) ->
         "straight line": palette.tokens(theme).muted,
     }
     words = [f'<span style="color:{shade}">■</span> {name}' for name, shade in shades.items()]
-    dashed = ["dashed: test set"] if any(name.endswith("test") for name in lines) else []
+    dashed = [DASHED] if any(name.endswith("test") for name in lines) else []
     add_key(figure, "   ".join([*words, *dashed]), theme, at="left")
 
 

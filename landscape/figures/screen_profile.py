@@ -17,9 +17,9 @@ from landscape.figures.summaries import (
     profile_curve,
 )
 from landscape.figures.template import (
+    DASHED,
     TEST_DASH,
     add_end_labels,
-    add_key,
     band,
     new_figure,
     run_line,
@@ -73,7 +73,8 @@ def plot_profile(
     everything = [p for c in [*(c for _, _, c in curves), *dashed] for p in (c.low, c.high)]
     if limits is None and shown.limits:
         everything.append(np.array(shown.limits))
-    axis = value_axis(*finite_range(everything, scale, limits), scale, shown.title)
+    title = f"{shown.title}, {DASHED}" if dashed else shown.title
+    axis = value_axis(*finite_range(everything, scale, limits), scale, title)
     figure = new_figure(theme, "labeled" if len(items) > 1 else "curves")
     for label, index, curve in curves:
         shade = palette.run_color(index).on(theme)
@@ -99,8 +100,6 @@ def plot_profile(
     if right is not None:
         _add_right(figure, first, right, theme)
     _add_marks(figure, first, theme)
-    if dashed:
-        add_key(figure, "dashed: test set", theme)
     return figure
 
 

@@ -25,6 +25,8 @@ MARGINS = {
 
 TEST_DASH = "6px,3px"
 """Dash of what was measured on the test set, where the training set's line is solid."""
+DASHED = "test dashed"
+"""What axes and keys say of it."""
 
 _LONGEST_NAME = 15
 _PLOT_HEIGHT = 140.0  # of the smallest pane with names at line ends, in pixels
