@@ -185,6 +185,7 @@ class _Grid:
         self.is_node = np.zeros(math.prod(shape), bool)
         self.is_node[self.nodes] = True
         added = math.prod(map(len, finer)) - self.nodes.size
+        # Held-out points whose error may be larger than the stated one.
         self.spare = min(_MOST_SPARE, added // _SPARE_COST)
         self._shape = tuple(map(len, axes))
         self._weights = [_weights(axis, n) for axis, n in zip(axes, shape, strict=True)]
@@ -227,7 +228,6 @@ class _Look:
     grid: _Grid
     population: np.ndarray  # points that may be interpolated
     held_out: np.ndarray  # the first of them
-    spare: int  # held-out points whose error may be larger than the stated one
 
     def missing(self, finished: _Points, tolerance: float) -> np.ndarray | None:
         """The held-out points to evaluate next: none when it is good enough, None if it is not."""
@@ -238,7 +238,7 @@ class _Look:
             if missing.size:
                 return missing
             off += int((_error(guess[batch], finished.values[batch], True) > tolerance).sum())
-            if off > self.spare:
+            if off > self.grid.spare:
                 return None
         return self.held_out[:0]
 
@@ -247,7 +247,7 @@ class _Look:
         held_out = self.held_out[np.isfinite(guess[self.held_out])]
         errors = np.sort(_error(guess[held_out], truth[held_out], relative))
         whole = np.isfinite(guess[self.population]).all()
-        bound = errors[-1 - self.spare] if whole else np.inf
+        bound = errors[-1 - self.grid.spare] if whole else np.inf
         found = np.quantile(errors, QUANTILE, method="higher") if errors.size else np.inf
         return {
             "points": errors.size,
@@ -264,11 +264,10 @@ def _plan(
     At least as many points as on the grid before, so that these serve again. Near diverged nodes
     some may not: so many points that are left may be known already, and are not counted as left.
     """
-    size = max(least, _sample_size(population.size, grid.spare, known, alpha))
+    size = _sample_size(population.size, grid.spare, known, least, alpha)
     if size > population.size / 2:
         return None
-    spare = _most_spare(population.size, size, known, alpha)
-    return _Look(grid, population, population[:size], spare)
+    return _Look(grid, population, population[:size])
 
 
 def _weights(nodes: np.ndarray, count: int) -> np.ndarray:
@@ -301,19 +300,10 @@ def _error(guess: np.ndarray, truth: np.ndarray, relative: bool) -> np.ndarray:
 
 
 @cache
-def _sample_size(population: int, spare: int, known: int, alpha: float) -> int:
-    """Fewest held-out points of which so many may be spare; beyond the population if none are."""
-    sizes = range(spare + 1, population + 1)
+def _sample_size(population: int, spare: int, known: int, least: int, alpha: float) -> int:
+    """Fewest held-out points that state an error, `least` or more; or more than there are."""
+    sizes = range(max(spare + 1, least), population + 1)
     return next((m for m in sizes if _risk(population, m, spare, known) <= alpha), population + 1)
-
-
-@cache
-def _most_spare(population: int, sample: int, known: int, alpha: float) -> int:
-    """How many held-out points may lie above the stated error; -1 if it can't be stated."""
-    spare = -1
-    while spare + 1 < sample and _risk(population, sample, spare + 1, known) <= alpha:
-        spare += 1
-    return spare
 
 
 def _risk(population: int, sample: int, spare: int, known: int = 0) -> float:
