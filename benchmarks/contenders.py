@@ -13,7 +13,7 @@ LANDSCAPER = "landscaper==1.3.1"
 
 
 class Contender:
-    """A process that measures surfaces on request; idle between requests.
+    """A process that measures surfaces on request; its first answer says that it is ready.
 
     Args:
         name: One of `peers.CONTENDERS`.
@@ -39,7 +39,6 @@ class Contender:
             env=environment,
             text=True,
         )
-        self.receive()
 
     def ask(self, **request: Any) -> dict[str, Any]:
         self.send(**request)
