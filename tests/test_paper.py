@@ -8,8 +8,13 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from figure_samples import (
+    barrier,
     consistency,
+    curve,
     density,
+    joint_surface,
+    line_profile,
+    measured_surface,
     profile,
     spectrum,
     steps,
@@ -21,11 +26,11 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from landscape import figures
-from landscape.figures import palette, paper
+from landscape.figures import interactive, palette, paper
 from landscape.figures.fields import field_of
 from landscape.figures.paper_style import VENUES
 from landscape.figures.paper_surface3d import _View
-from landscape.results import Surface
+from landscape.results import KINDS, Surface
 
 DRAWN = {
     "profile": lambda **k: paper.draw_profile(profile(diverged=True), color=1, **k),
@@ -37,6 +42,14 @@ DRAWN = {
         [("SGD", 2, surface()), ("SAM", 0, surface(7, 7)), ("AACE", 1, surface())], **k
     ),
     "surface3d": lambda **k: paper.draw_surface3d(surface(), drops=[(40.0, 0.01)], **k),
+    "joint": lambda **k: paper.draw_surface(joint_surface(), **k),
+    "joint3d": lambda **k: paper.draw_surface3d(joint_surface(), **k),
+    "convexity": lambda **k: paper.draw_surface(measured_surface(), quantity="convexity", **k),
+    "line": lambda **k: paper.draw_profile(line_profile(), right="accuracy", **k),
+    "barrier": lambda **k: paper.draw_barrier(barrier(3), **k),
+    "barriers": lambda **k: paper.draw_barrier(barrier(8), quantity="error", **k),
+    "line of a barrier": lambda **k: paper.draw_barrier(barrier(2), **k),
+    "curve": lambda **k: paper.draw_curve(curve(), **k),
     "spectrum": lambda **k: paper.draw_spectrum(spectrum(), **k),
     "density": lambda **k: paper.draw_density(density(), spectrum(), context=density(), **k),
     "eigenvalues": lambda **k: paper.draw_eigenvalues(
@@ -288,7 +301,9 @@ def test_in_3d_what_lies_behind_the_surface_is_hidden():
 
 
 def test_every_kind_of_result_has_its_paper_figure():
-    for make in (surface, profile, spectrum, density, consistency, trajectory):
+    made = (surface, profile, barrier, curve, spectrum, density, consistency, trajectory)
+    assert {make().kind for make in made} == set(KINDS)
+    for make in made:
         assert isinstance(figures.draw(make()), paper.PaperFigure)
         assert make().figure(venue="neurips").axes
 
@@ -314,6 +329,17 @@ DEGENERATE = {
     "nothing evaluated": lambda: flat_surface(3, 4, np.nan, evaluated=False),
     "loss of zero": lambda: flat_surface(3, 4, 0.0),
     "negative loss": lambda: flat_surface(3, 4, -1.0),
+    "nothing between minima": lambda: changed(barrier(), loss=np.full((3, 3, 5), np.nan)),
+    "flat between minima": lambda: changed(
+        barrier(2), loss=np.ones((2, 2, 5)), height=np.zeros((2, 2))
+    ),
+    "a curve that diverged": lambda: changed(curve(), loss=np.full(21, np.inf)),
+    "minima at one place": lambda: changed(
+        curve(), position=np.zeros((21, 2)), bend_position=np.zeros((1, 2))
+    ),
+    "no curvature": lambda: changed(
+        measured_surface(), lambda_max=np.zeros((9, 6)), lambda_min=np.zeros((9, 6))
+    ),
     "one repeat": lambda: changed(
         profile(),
         loss=profile().loss[:1],
@@ -339,6 +365,9 @@ def test_degenerate_results_are_drawn_without_a_warning(name):
     if result.kind == "surface":
         assert figures.plot(result, view="3d").to_json()
         assert paper.draw_surface3d(result).to_bytes("png")
+    if name == "no curvature":
+        assert interactive.plot_surface(result, quantity="convexity").to_json()
+        assert paper.draw_surface(result, quantity="convexity").to_bytes("png")
 
 
 def test_a_run_that_has_just_begun_is_drawn():

@@ -28,6 +28,8 @@ from landscape.figures.template import (
 )
 from landscape.results import Barrier
 
+_FEW = 5
+"""Up to so many minima numbers stand in their usual size."""
 _TURNED_FROM = 28
 """Names of more letters in one row are turned."""
 
@@ -187,6 +189,7 @@ def _heat(barrier: Barrier, lines: Lines, title: str, limits: tuple[float, float
 def _add_numbers(figure: go.Figure, lines: Lines, limits: tuple[float, float], theme: str) -> None:
     """Both heights in the cells below the diagonal, the minima's own values on it."""
     tone = palette.tokens(theme)
+    size = 11.5 if len(lines.height) <= _FEW else 9.5
     for i in range(len(lines.height)):
         for j in range(i):
             height, over_line = lines.height[i, j], lines.height_over_line[i, j]
@@ -194,10 +197,10 @@ def _add_numbers(figure: go.Figure, lines: Lines, limits: tuple[float, float], t
             light = np.isfinite(place) and palette.is_light(palette.map_color(float(place)))
             ink = palette.INK if light else "#FFFFFF" if np.isfinite(place) else tone.text
             text = f"<b>{number(height, 2)}</b><br>{number(over_line, 2)}"
-            font = {"size": 11.5, "color": ink}
+            font = {"size": size, "color": ink}
             figure.add_annotation(x=j, y=i, text=text, showarrow=False, font=font)
         own = lines.values[i, (i + 1) % len(lines.values), 0]
-        font = {"size": 11.5, "color": tone.muted}
+        font = {"size": size, "color": tone.muted}
         figure.add_annotation(x=i, y=i, text=number(own, 2), showarrow=False, font=font)
 
 
