@@ -1,4 +1,9 @@
-"""Does `tolerance=` keep its word? Surfaces of small nets, known at every point."""
+"""Does `tolerance=` keep its word? Surfaces of small nets, known at every point.
+
+Each surface is evaluated everywhere, then refined to several tolerances, and the stated error is
+held against the true one. Writes refinement.json, .pdf and .png; the exit status is 1 where the
+stated error holds for less than 95 % of the surfaces. About 6 minutes on 2 cores.
+"""
 
 import argparse
 import itertools
@@ -213,7 +218,6 @@ def main() -> int:
     parser.add_argument("--surfaces", type=Path, help="file to keep the surfaces in (.npz)")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of results")
     options = parser.parse_args()
-    started = time.perf_counter()
     truths = known(options.surfaces)
     runs = itertools.product(TOLERANCES, range(options.draws), enumerate(truths))
     rows = [
@@ -229,7 +233,6 @@ def main() -> int:
         "date": time.strftime("%Y-%m-%d"),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "seconds": round(time.perf_counter() - started),
         "draws": options.draws,
     }
     write(options.out / "refinement.json", {**facts, "summary": summary, "first_draw": first})

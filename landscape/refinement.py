@@ -110,7 +110,7 @@ class Refinement:
             other: Another quantity at the same points, to interpolate in place of the loss. It
                 was not held to the tolerance; its error is stated on the same grounds.
             relative: Interpolate the logarithm and state errors of the logarithm; otherwise of
-                the quantity itself.
+                the quantity itself, between the smallest and largest value found.
 
         Raises:
             ValueError: If points are missing.
@@ -194,8 +194,12 @@ class _Grid:
         """The quantity at every point [n], NaN within reach of nodes that can't be used."""
         used = _scaled(points.values[self.nodes], relative)
         values = self._spread(self._weights, np.where(np.isfinite(used), used, 0.0))
-        with np.errstate(over="ignore"):
-            values = np.exp(values) if relative else values
+        if relative:
+            with np.errstate(over="ignore"):
+                values = np.exp(values)
+        elif np.isfinite(used).any():  # an accuracy stays within 0 and 1
+            finite = points.values[np.isfinite(points.values)]
+            values = np.clip(values, finite.min(), finite.max())
         return np.where(self.reach(points, relative), np.nan, values)
 
     def reach(self, points: _Points, relative: bool = True) -> np.ndarray:

@@ -282,6 +282,17 @@ def test_another_quantity_is_interpolated_with_an_error_of_its_own():
     assert errors.max() > 0.01
 
 
+def test_an_interpolated_accuracy_stays_between_those_found():
+    surface = bowl((51, 51))
+    a, _ = coordinates(surface.shape)
+    accuracy = np.where(np.abs(a) < 0.5, 1.0, 0.0)
+    refinement = Refinement(surface.shape, tolerance=0.01, seed=0)
+    finished = finish(refinement, surface)
+    filled = refinement.fill(finished, {i: accuracy.flat[i] for i in finished}, relative=False)
+    assert (filled.values.min(), filled.values.max()) == (0.0, 1.0)
+    assert filled.facts["bound"] > 0.3
+
+
 def test_another_quantity_is_left_out_where_it_was_not_finite():
     surface = bowl((51, 51))
     refinement = Refinement(surface.shape, tolerance=0.01, seed=0)
