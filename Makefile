@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: help setup browser demo test check format pictures gpu-check bench-surface clean
+.PHONY: help setup browser demo test soak check format pictures gpu-check bench-surface clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,9 @@ browser: setup
 test: browser ## run all tests
 	@bash scripts/apt.sh dataset-fashion-mnist /usr/share/datasets/fashion-mnist
 	@$(BIN)/python -m pytest -q $(TESTS)
+
+soak: setup ## kill surfaces 25 times alone and 25 times under torchrun; writes benchmarks/soak.txt
+	@PYTHONPATH=tests $(BIN)/python scripts/soak.py $(SOAK)
 
 check: setup ## formatting, lint, types and import rules
 	$(BIN)/ruff format --check .
