@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,20 +13,17 @@ from torch.nn.modules.conv import _ConvNd
 from landscape.engines import KINDS, PLAIN, Engine
 from landscape.objectives import Evaluation, Objective
 from landscape.precision import MixedEngine
+from landscape.probes import Point, compare, deviation, find_chunk, is_faster
 
 PRECISIONS = ("full", "bfloat16", "mixed")
 
 _CHUNK = 32  # the fastest or near it for every convolutional net measured
-_CHUNKS = (16, 32, 64, 128)
-_CLEARLY = 1.07  # less is within the noise of a short probe
 _TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 _LOW_TOLERANCE = {"bfloat16": 0.1, "mixed": 0.01}
-_SHORT = 0.3  # seconds that a race of what is quick may take
+_SURELY = 1.5  # a lead over the plain path that needs no second look
 
 Place = Tensor | tuple[Tensor, Mapping[str, Any] | None]
-_Point = tuple[Tensor, Mapping[str, Any] | None]
 _Engine = Engine | MixedEngine
-_Evaluate = Callable[[Any, Any], Evaluation]
 
 
 class EvaluationPath:
@@ -51,7 +48,8 @@ class EvaluationPath:
     def evaluate(self, theta: Tensor | Any, buffers: Mapping[str, Any] | None = None) -> Evaluation:
         """Loss, accuracy and metrics at theta [param]; all buffers by name where given.
 
-        A point at which the fast path fails is measured on the plain one, and the note says so.
+        A point where the fast path fails is measured on the plain one, and the note says so; one
+        whose loss is not finite is too, as overflow may come out as NaN or infinity.
 
         Raises:
             ValueError: If theta or the buffers do not fit the model.
@@ -70,7 +68,10 @@ class EvaluationPath:
         if engine is None:
             return self._objective.evaluate(theta, buffers=buffers)
         try:
-            return engine.evaluate(theta, buffers)
+            found = engine.evaluate(theta, buffers)
+            if math.isfinite(found.loss):
+                return found
+            return self._objective.evaluate(theta, buffers=buffers)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
@@ -121,16 +122,16 @@ def choose_path(
     if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
         raise ValueError(f"chunk must be a whole number from 1 on, got {chunk!r}")
     points = _points(objective, thetas)
+    begun = time.perf_counter()
     truths = [objective.evaluate(theta, buffers=buffers) for theta, buffers in points]
+    plain_seconds = time.perf_counter() - begun
     notes: list[str] = []
-    exact, error = _first_right(objective, points, truths, chunk, notes)
-    if exact is not None and chunk is None:
-        exact = _with_best_chunk(exact)
+    exact, error, seconds = _first_right(objective, points, truths, chunk, notes)
     engine: _Engine | None = exact
     if precision != "full":
         engine, error = _reduced(exact, precision, points, truths, notes)
-    if exact is not None and engine is exact:
-        if _is_faster(_plain(objective), exact.evaluate, points):
+    if exact is not None and engine is exact and seconds * _SURELY > plain_seconds:
+        if is_faster(_plain(objective), exact.evaluate, points):
             engine, exact, error = None, None, 0.0
             notes.append("the plain path is faster")
     facts = _facts(objective, engine, exact, precision) | {
@@ -154,7 +155,7 @@ def precision_error(path: EvaluationPath, thetas: Iterable[Place]) -> dict[str, 
     for theta, buffers in map(_pair, thetas):
         truth = path.evaluate_exact(theta, buffers).loss
         if math.isfinite(truth):
-            errors.append(_deviation(path.evaluate(theta, buffers).loss, truth))
+            errors.append(deviation(path.evaluate(theta, buffers).loss, truth))
     rms = math.sqrt(sum(error**2 for error in errors) / max(len(errors), 1))
     return {"points": len(errors), "rms": rms, "max": max(errors, default=0.0)}
 
@@ -183,32 +184,34 @@ def _in_precision(exact: Engine, precision: str) -> _Engine:
 
 def _first_right(
     objective: Objective,
-    points: Sequence[_Point],
+    points: Sequence[Point],
     truths: Sequence[Evaluation],
     chunk: int | None,
     notes: list[str],
-) -> tuple[Engine | None, float]:
-    """The first engine that agrees with the plain path, and its error; why not the others."""
-    chunk = chunk or _default_chunk(objective)
+) -> tuple[Engine | None, float, float]:
+    """The first engine that agrees with the plain path, its error and its seconds."""
     for kind in _kinds(objective):
         try:
-            engine = Engine(objective, kind, chunk)
-            error, wrong = _compare(engine, points, truths, _TOLERANCE[objective.theta.dtype])
+            engine = Engine(objective, kind, chunk or _default_chunk(objective))
+            if chunk is None and _has(objective, _ConvNd):
+                engine = _with_chunk(engine, find_chunk(engine))
+            begun = time.perf_counter()
+            error, wrong = compare(engine, points, truths, _TOLERANCE[objective.theta.dtype])
         except torch.OutOfMemoryError:
             raise
         except Exception as failure:
             notes.append(_reason(failure))
             continue
         if not wrong:
-            return engine, error
+            return engine, error, time.perf_counter() - begun
         notes.append(f"{kind} differs from the plain path in {wrong}")
-    return None, 0.0
+    return None, 0.0, 0.0
 
 
 def _reduced(
     exact: Engine | None,
     precision: str,
-    points: Sequence[_Point],
+    points: Sequence[Point],
     truths: Sequence[Evaluation],
     notes: list[str],
 ) -> tuple[_Engine | None, float]:
@@ -217,10 +220,10 @@ def _reduced(
         return None, 0.0
     try:
         engine = _in_precision(exact, precision)
-        error, wrong = _compare(engine, points, truths, _LOW_TOLERANCE[precision])
+        error, wrong = compare(engine, points, truths, _LOW_TOLERANCE[precision])
         if wrong:
             notes.append(f"{precision} differs from the plain path in {wrong}")
-        elif precision == "mixed" and _is_faster(exact.evaluate, engine.evaluate, points):
+        elif precision == "mixed" and is_faster(exact.evaluate, engine.evaluate, points):
             notes.append("full precision is faster than mixed")
         else:
             return engine, error
@@ -228,83 +231,15 @@ def _reduced(
         raise
     except Exception as failure:
         notes.append(f"{precision}: {_reason(failure)}")
-    return exact, _compare(exact, points, truths, math.inf)[0]
+    return exact, compare(exact, points, truths, math.inf)[0]
 
 
-def _compare(
-    engine: _Engine, points: Sequence[_Point], truths: Sequence[Evaluation], tolerance: float
-) -> tuple[float, str]:
-    """The largest relative deviation of the loss, and what is wrong, "" if nothing is."""
-    error, wrong = 0.0, ""
-    samples = engine.objective.facts["samples"]
-    slack = max(100 * tolerance, 0.001) + 1.5 / samples
-    rounding = torch.finfo(engine.objective.theta.dtype).eps / 2
-    for (theta, buffers), truth in zip(points, truths, strict=True):
-        found = engine.evaluate(theta, buffers)
-        error = max(error, _deviation(found.loss, truth.loss))
-        if not _near(found.loss, truth.loss, tolerance * abs(truth.loss) + rounding):
-            wrong = wrong or f"the loss, {found.loss:.9g} and {truth.loss:.9g}"
-        if not _near(found.accuracy, truth.accuracy, slack):
-            wrong = wrong or f"the accuracy, {found.accuracy:.6g} and {truth.accuracy:.6g}"
-        for name, value in truth.metrics.items():
-            if not _near(found.metrics[name], value, slack * max(1.0, abs(value))):
-                wrong = wrong or f"{name}, {found.metrics[name]:.6g} and {value:.6g}"
-    return error, wrong
-
-
-def _near(found: float, truth: float, slack: float) -> bool:
-    if not math.isfinite(truth):
-        return found == truth or (math.isnan(found) and math.isnan(truth))
-    return abs(found - truth) <= slack
-
-
-def _deviation(found: float, truth: float) -> float:
-    """|found - truth| / |truth|; 0 where both are the same, be it NaN or infinity."""
-    if found == truth or not math.isfinite(truth):
-        return 0.0
-    return abs(found - truth) / abs(truth) if truth else math.inf
-
-
-def _with_best_chunk(engine: Engine) -> Engine:
-    """The same engine, with another chunk if that is clearly faster on a batch."""
-    inputs = max((x for x, _ in engine.objective.batches), key=len)[: max(_CHUNKS)]
-    if inputs.device.type != "cpu" or not _has(engine.objective, _ConvNd):
-        return engine
-    chunks = [engine.chunk, *(c for c in _CHUNKS if c < len(inputs)), len(inputs)]
-    rivals = [engine]
-    for chunk in dict.fromkeys(chunks[1:]):
-        if chunk != engine.chunk:
-            rivals.append(Engine(engine.objective, engine.kind, chunk))
-            rivals[-1].place(engine.objective.theta)
-    seconds = _race([lambda rival=rival: rival.outputs(inputs) for rival in rivals])
-    fastest = min(range(len(rivals)), key=seconds.__getitem__)
-    return rivals[fastest] if seconds[fastest] * _CLEARLY < seconds[0] else engine
-
-
-def _plain(objective: Objective) -> _Evaluate:
+def _plain(objective: Objective) -> Any:
     return lambda theta, buffers: objective.evaluate(theta, buffers=buffers)
 
 
-def _is_faster(one: _Evaluate, other: _Evaluate, points: Sequence[_Point]) -> bool:
-    """Whether one way to evaluate is clearly faster than another."""
-
-    def runs(evaluate: _Evaluate) -> Callable[[], Any]:
-        return lambda: [evaluate(theta, buffers) for theta, buffers in points[:2]]
-
-    seconds = _race([runs(one), runs(other)])
-    return seconds[0] * _CLEARLY < seconds[1]
-
-
-def _race(runs: Sequence[Callable[[], Any]]) -> list[float]:
-    """The least seconds that each took, in turns: twice at least, more if it's quick."""
-    best, begun, rounds = [math.inf] * len(runs), time.perf_counter(), 0
-    while rounds < 2 or (rounds < 50 and time.perf_counter() - begun < _SHORT):
-        for place, run in enumerate(runs):
-            start = time.perf_counter()
-            run()
-            best[place] = min(best[place], time.perf_counter() - start)
-        rounds += 1
-    return best
+def _with_chunk(engine: Engine, chunk: int) -> Engine:
+    return engine if chunk == engine.chunk else Engine(engine.objective, engine.kind, chunk)
 
 
 def _kinds(objective: Objective) -> Sequence[str]:
@@ -323,7 +258,7 @@ def _default_chunk(objective: Objective) -> int:
     return min(_CHUNK, largest) if cuts else largest
 
 
-def _points(objective: Objective, thetas: Iterable[Place]) -> list[_Point]:
+def _points(objective: Objective, thetas: Iterable[Place]) -> list[Point]:
     points = [_pair(theta) for theta in thetas] or [(objective.theta, None)]
     if len(points) == 1:
         theta, buffers = points[0]
@@ -331,7 +266,7 @@ def _points(objective: Objective, thetas: Iterable[Place]) -> list[_Point]:
     return points
 
 
-def _pair(place: Place) -> _Point:
+def _pair(place: Place) -> Point:
     return place if isinstance(place, tuple) else (place, None)
 
 

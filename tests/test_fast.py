@@ -8,6 +8,7 @@ from torch import nn
 import landscape.engines
 import landscape.fast
 import landscape.fused
+import landscape.probes
 from landscape.fast import choose_path, precision_error
 from landscape.objectives import Evaluation, Objective
 
@@ -17,8 +18,8 @@ CE, MSE = nn.CrossEntropyLoss(), nn.MSELoss()
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """A fast path is never slower than the plain one, and the probe takes no time."""
-    monkeypatch.setattr(landscape.fast, "_SHORT", 0.0)
-    monkeypatch.setattr(landscape.fast, "_is_faster", lambda one, other, points: False)
+    monkeypatch.setattr(landscape.probes, "_SHORT", 0.0)
+    monkeypatch.setattr(landscape.fast, "is_faster", lambda one, other, points: False)
 
 
 def small_net(seed=0, classes=3):
@@ -299,6 +300,17 @@ def test_nan_stays_nan_and_is_no_reason_to_leave_the_fast_path():
     assert not math.isnan(path.evaluate(objective.theta).loss)
 
 
+def test_overflow_comes_out_as_on_the_plain_path():
+    objective = objective_of()
+    far = near(objective, 3, scale=1e15)
+    path = choose_path(objective, [objective.theta, far[0]])
+    assert path.facts["path"] == "folded+fused"
+    for theta in (*far, objective.theta * 1e12, objective.theta * math.inf):
+        found, truth = path.evaluate(theta), objective.evaluate(theta)
+        assert not math.isfinite(truth.loss)
+        assert repr(found) == repr(truth)
+
+
 def test_losses_and_metrics_of_regression_agree():
     x, _ = problem()
     target = torch.randn(20, 3, generator=torch.Generator().manual_seed(3))
@@ -322,11 +334,12 @@ def test_batches_of_a_loader_are_weighted_by_size():
 @pytest.mark.parametrize("precision", ["full", "bfloat16", "mixed"])
 def test_a_settled_path_gives_the_same_bits_without_a_probe(monkeypatch, precision):
     objective = objective_of()
-    path = choose_path(objective, near(objective), precision=precision)
+    path = choose_path(objective, near(objective), precision=precision, chunk=5)
     settled = json.loads(json.dumps(path.settled))
-    monkeypatch.setattr(landscape.fast, "_race", None)
+    monkeypatch.setattr(landscape.probes, "_race", None)
     again = choose_path(objective, [], settled=settled)
     assert again.facts == path.facts
+    assert again._exact.chunk == 5
     for theta in near(objective, 4, seed=9):
         assert again.evaluate(theta) == path.evaluate(theta)
         assert again.evaluate_exact(theta) == path.evaluate_exact(theta)
@@ -335,15 +348,16 @@ def test_a_settled_path_gives_the_same_bits_without_a_probe(monkeypatch, precisi
 def test_another_chunk_is_taken_only_if_it_is_clearly_faster(monkeypatch):
     objective = objective_of(batch_size=20)
     for gain, chunk in ((1.05, 20), (1.10, 16)):
-        monkeypatch.setattr(landscape.fast, "_race", lambda runs, gain=gain: [gain, 1.0])
+        monkeypatch.setattr(landscape.probes, "_race", lambda runs, gain=gain: [gain, 1.0])
         assert choose_path(objective, near(objective)).facts["chunk"] == chunk
 
 
 def test_the_plain_path_is_taken_where_it_is_clearly_faster(monkeypatch):
     monkeypatch.undo()
+    monkeypatch.setattr(landscape.fast, "_SURELY", math.inf)
     objective = objective_of()
     for seconds, taken in (([1.0, 1.05], "folded+fused"), ([1.0, 1.1], "plain")):
-        monkeypatch.setattr(landscape.fast, "_race", lambda runs, seconds=seconds: seconds)
+        monkeypatch.setattr(landscape.probes, "_race", lambda runs, seconds=seconds: seconds)
         path = choose_path(objective, near(objective), chunk=8)
         assert path.facts["path"] == taken
     assert "plain path is faster" in path.facts["path_note"]
@@ -353,7 +367,7 @@ def test_the_plain_path_is_taken_where_it_is_clearly_faster(monkeypatch):
 
 def test_full_precision_is_taken_where_it_is_faster_than_mixed(monkeypatch):
     monkeypatch.undo()
-    monkeypatch.setattr(landscape.fast, "_race", lambda runs: [1.0, 1.1])
+    monkeypatch.setattr(landscape.probes, "_race", lambda runs: [1.0, 1.1])
     objective = objective_of()
     path = choose_path(objective, near(objective), precision="mixed", chunk=8)
     assert path.facts["precision"] == "full"

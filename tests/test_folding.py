@@ -169,6 +169,12 @@ def test_batchnorm_without_scale_and_shift_of_its_own_is_folded():
     assert_same(net, {"FoldedConvolution": 1, "BatchNorm2d": 0})
 
 
+def test_inactive_dropout_and_identity_are_no_obstacle():
+    layers = [nn.Dropout(0.5), nn.BatchNorm2d(4), nn.Identity(), nn.ReLU()]
+    net = nn.Sequential(conv(), *layers, head(4))
+    assert_same(net, {"FoldedConvolution": 1, "BatchNorm2d": 0, "ReLU": 0, "Dropout": 0})
+
+
 def test_convolutions_in_one_dimension_take_up_batchnorm():
     net = nn.Sequential(nn.Flatten(2), nn.Conv1d(3, 4, 3), nn.BatchNorm1d(4), nn.ReLU())
     net.extend([nn.Flatten(), nn.Linear(136, 3)])
@@ -218,24 +224,31 @@ def test_a_sum_that_reads_what_the_convolution_reads_does_not_overwrite_it():
     assert_same(net, {"FoldedConvolution": 2})
 
 
-def test_a_term_that_is_read_again_later_is_not_overwritten_by_the_sum():
+@pytest.mark.parametrize("later", ["three", "times"])
+def test_a_term_that_is_read_again_later_is_not_overwritten_by_the_sum(later):
     def forward(net, x):
         x = net.stem(x)
         y = net.two(net.one(x)) + x
-        return net.head(y * x)
+        return net.head(y * (net.three(x) if later == "three" else x))
 
-    net = Written(forward, stem=conv(3, 4), one=conv(4, 4), two=conv(4, 4), head=head(4))
-    assert_same(net, {"FoldedConvolution": 3})
+    parts = {name: conv(4, 4) for name in ("one", "two", "three")}
+    net = Written(forward, stem=conv(3, 4), head=head(4), **parts)
+    assert_same(net, {"FoldedConvolution": 4 if later == "three" else 3})
 
 
-def test_a_term_that_is_a_view_is_not_overwritten_by_the_sum():
+def test_a_sum_with_the_inputs_leaves_the_data_as_they_are():
+    """One channel has the same layout as channels last: nothing was copied on the way in."""
+
     def forward(net, x):
-        wide = net.stem(x)
-        left, right = wide[:, :4], wide[:, 4:]
-        return net.head(net.conv(left) + right) + wide.mean((2, 3))[:, :3]
+        return net.head(net.conv(x.relu()) + x)
 
-    net = Written(forward, stem=conv(3, 8), conv=conv(4, 4), head=head(4))
-    assert_same(net, {"FoldedConvolution": 2})
+    objective, theta = images(Written(forward, conv=conv(1, 1), head=head(1)), 1)
+    before = objective.batches[0][0].clone()
+    truth = objective.evaluate(theta).loss
+    for kind in KINDS:
+        found = Engine(objective, kind, 8).evaluate(theta).loss
+        assert found == pytest.approx(truth, rel=2e-6)
+    assert torch.equal(objective.batches[0][0], before)
 
 
 def test_a_sum_over_broadcast_shapes_is_left_as_it_is():
