@@ -18,7 +18,7 @@ from landscape.visits import Keeper, Memory, Progress, visit
 _FIRST_POINTS = 3
 _STATISTICS = {
     "frozen": "the model's own at every point",
-    "recomputed": "recomputed at every point, ends included, from the data that are measured",
+    "recomputed": "recomputed at every point, ends included, from the training data",
     "batch": "those of each batch",
     "interpolated": "interpolated between those of the minima",
 }

@@ -136,7 +136,7 @@ class Engine:
             norm.reset_running_stats()
         seen = 0
         try:
-            for inputs, _ in self.objective.batches:
+            for inputs, _ in self.objective.statistics_batches:
                 seen += len(inputs)
                 for norm in self._recomputed:
                     norm.training, norm.momentum = True, len(inputs) / seen

@@ -83,6 +83,8 @@ class Objective:
         batch_size: Samples in a batch, for tensor data.
         metrics: Further quantities to measure by name: `metric(output, targets)`, the mean over
             the samples of a batch.
+        statistics: With bn="recomputed", the objective over the data that the statistics are of,
+            for test data that of the training data; this one itself by default.
 
     Raises:
         ValueError: If the objective would not be a deterministic mean over the data: random
@@ -107,6 +109,7 @@ class Objective:
         dtype: torch.dtype | None = None,
         batch_size: int = 256,
         metrics: Mapping[str, Callable[[Any, Tensor], Any]] | None = None,
+        statistics: "Objective | None" = None,
     ) -> None:
         _check_arguments(model, bn, dtype, batch_size)
         self.layout: Layout = layout_of(model)
@@ -122,6 +125,7 @@ class Objective:
         self._policy = bn if self._norms else "frozen"
         batches, digest = read_batches(data, batch_size=batch_size, mixed=self._policy in _SHUFFLED)
         self.batches: list[Batch] = [(self._place(x), self._place(y)) for x, y in batches]
+        self.statistics_batches = self.batches if statistics is None else statistics.batches
         self._sizes = torch.tensor([len(x) for x, _ in self.batches], dtype=torch.float64)
         self.facts: dict[str, Any] = self._describe(bn, digest)
         self._check()
@@ -257,7 +261,7 @@ class Objective:
         return vector.detach().to(self.theta)
 
     def _recompute_statistics(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """BatchNorm's buffers at these parameters: size-weighted mean over all batches."""
+        """BatchNorm's buffers at these parameters: size-weighted mean over batches."""
         statistics = {
             f"{name}.{kind}".lstrip("."): torch.zeros_like(getattr(module, kind))
             for name, module in self._norms.items()
@@ -265,7 +269,7 @@ class Objective:
         }
         seen = 0
         try:
-            for inputs, _ in self.batches:
+            for inputs, _ in self.statistics_batches:
                 seen += len(inputs)
                 for module in self._norms.values():
                     module.training, module.momentum = True, len(inputs) / seen

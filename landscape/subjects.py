@@ -51,23 +51,32 @@ class Subject:
             return "+".join(_digest({"theta": weights.theta}) for weights in self.weights)
         return _digest(self.problem.model.state_dict())
 
-    def objective(
-        self, *, samples: int, seed: int, bn: str, batch_size: int = 256, test: bool = False
-    ) -> Objective:
-        """The loss of the training or test data at this checkpoint, on a seeded subset.
+    def objective(self, *, samples: int, seed: int, bn: str, batch_size: int = 256) -> Objective:
+        """The loss of the training data at this checkpoint, on a seeded subset."""
+        return self._objective(self.problem.train, samples, seed, bn=bn, batch_size=batch_size)
+
+    def test_objective(self, training: Objective, *, samples: int, seed: int) -> Objective:
+        """The loss of the test data, with the BatchNorm policy of `training` and its statistics.
 
         Raises:
-            ValueError: If test data are asked for and the problem has none.
+            ValueError: If the problem has no test data.
         """
-        if test and self.problem.test is None:
+        if self.problem.test is None:
             raise ValueError(
                 "the problem must have test data to measure them, got none; give Problem(test=...)"
             )
-        whole = self.problem.test if test else self.problem.train
-        data = select_samples(whole, samples=samples, seed=seed)
-        options = {"bn": bn, "batch_size": batch_size, "device": self.device}
-        options["metrics"] = self.problem.metrics
-        return Objective(self.problem.model, self.problem.loss_fn, data, **options)
+        options = {"bn": training.facts["bn"], "statistics": training}
+        return self._objective(self.problem.test, samples, seed, **options)
+
+    def _objective(self, whole: Any, samples: int, seed: int, **options: Any) -> Objective:
+        return Objective(
+            self.problem.model,
+            self.problem.loss_fn,
+            select_samples(whole, samples=samples, seed=seed),
+            device=self.device,
+            metrics=self.problem.metrics,
+            **options,
+        )
 
     @property
     def batch_size(self) -> int:

@@ -179,9 +179,10 @@ def estimate(kind: str, subject: Subject, options: Any, *, chunk: int | None) ->
 
 
 def _objectives(subject: Subject, options: Any) -> tuple[Objective, Objective | None]:
-    asks = {"samples": options.samples, "seed": options.seed, "bn": options.bn}
-    test = subject.objective(**asks, test=True) if options.test else None
-    return subject.objective(**asks), test
+    training = subject.objective(samples=options.samples, seed=options.seed, bn=options.bn)
+    if not options.test:
+        return training, None
+    return training, subject.test_objective(training, samples=options.samples, seed=options.seed)
 
 
 def _by_points(

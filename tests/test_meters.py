@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -187,3 +189,20 @@ def test_the_center_off_the_grid_is_measured_beside_it():
     surface = measure_surface(objective, plane, extent=1.0, points=4)
     assert not surface.facts["center_on_grid"]
     assert surface.facts["center_loss"] == 2.0
+
+
+def test_statistics_of_test_data_are_those_of_the_training_data():
+    model = net(norm=True)
+    train = Objective(model, CE, data(), bn="recomputed")
+    own = Objective(model, CE, data(seed=1), bn="recomputed")
+    test = Objective(model, CE, data(seed=1), bn="recomputed", statistics=train)
+    measured = copy.deepcopy(model)
+    measured[1].momentum = None  # the plain mean over batches
+    measured[1].reset_running_stats()
+    measured.train()(data()[0])
+    expected = CE(measured.eval()(data(seed=1)[0]), data()[1]).item()
+    assert test() == pytest.approx(expected, rel=1e-6)
+    assert own() != pytest.approx(expected, rel=1e-3)
+    _, surface = square(train, test=test)
+    assert surface.facts["center_loss"] == pytest.approx(train(), rel=1e-6)
+    assert surface.test_loss[1, 2] == pytest.approx(expected, rel=1e-5)
