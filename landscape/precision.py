@@ -47,16 +47,12 @@ class MixedEngine:
             outputs = [self._low.outputs(x) for x, _ in self.objective.batches]
         slopes = _slopes(self.objective, outputs)
         reach = torch.cat([slope.flatten(1).norm(dim=1) for slope in slopes]).cpu()
-        if not reach.isfinite().all():
-            return self._full.evaluate(theta, buffers)
-        placed = False
+        with torch.inference_mode():
+            self._full.place(theta, buffers)
         for share in _SHARES:
             count = max(math.ceil(share * self._samples), _FEWEST)
-            if 2 * count > self._samples // 2:
+            if 4 * count > self._samples:
                 break
-            if not placed:
-                self._full.place(theta, buffers)
-                placed = True
             found = self._corrected(outputs, slopes, reach, count)
             if found is not None:
                 return found

@@ -237,13 +237,14 @@ def line_profile() -> Profile:
 
 
 def barrier(m: int = 3, *, test: bool = True) -> Barrier:
-    """Minima i with loss 0.1 (i + 1); between i and j a bump of height 1 + |i − j| at t = 1/2."""
+    """Minima i with loss 0.4 (i + 1); from i to j > i a bump of height 1 + j − i at t = 3/4."""
     t = np.linspace(0, 1, 5)
-    ends = 0.1 * np.arange(1, m + 1)
+    ends = 0.4 * np.arange(1, m + 1)
     i, j = np.meshgrid(np.arange(m), np.arange(m), indexing="ij")
-    bump = np.where(i == j, 0.0, 1.0 + abs(i - j))
+    height = np.where(i == j, 0.0, 1.0 + abs(i - j))[..., None]
+    shape = t**2 * (1 - t) / (9 / 64)
     line = ends[i, None] * (1 - t) + ends[j, None] * t
-    loss = line + bump[..., None] * 4 * t * (1 - t)
+    loss = line + height * np.where((i < j)[..., None], shape, shape[::-1])
     error = loss / 10
     return Barrier(
         t=t,

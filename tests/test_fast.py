@@ -11,6 +11,7 @@ import landscape.fused
 import landscape.probes
 from landscape.fast import choose_path, precision_error
 from landscape.objectives import Evaluation, Objective
+from landscape.precision import MixedEngine
 
 CE, MSE = nn.CrossEntropyLoss(), nn.MSELoss()
 
@@ -500,3 +501,59 @@ def test_batch_statistics_are_never_in_reduced_precision():
     objective = objective_of(bn="batch")
     path = choose_path(objective, near(objective), precision="bfloat16")
     assert (path.facts["path"], path.facts["precision"]) == ("plain", "full")
+
+
+class Shifted:
+    """An engine of a linear model whose outputs are off by the same for all samples."""
+
+    def __init__(self, objective, shift):
+        self.objective, self.shift, self.samples = objective, shift, 0
+
+    def place(self, theta, buffers=None):
+        self.theta = theta
+
+    def outputs(self, inputs):
+        self.samples += len(inputs)
+        return inputs @ self.theta.view(3, 4).T + self.shift
+
+    def evaluate(self, theta, buffers=None):
+        self.place(theta)
+        return landscape.engines.score(
+            self.objective, [self.outputs(x) for x, _ in self.objective.batches]
+        )
+
+
+def shifted(amount, samples=512):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(samples, 4, generator=generator)
+    y = torch.randint(0, 3, (samples,), generator=generator)
+    objective = Objective(nn.Linear(4, 3, bias=False), CE, (x, y), batch_size=200)
+    low = Shifted(objective, torch.tensor([amount, 0.0, -amount / 2]))
+    return MixedEngine(low, Shifted(objective, 0.0)), objective, low
+
+
+def test_mixed_precision_takes_out_what_all_samples_are_off_by():
+    """At slopes that all have one sign a shift moves the loss by much more than is allowed."""
+    engine, objective, low = shifted(0.04)
+    objective.batches[:] = [(x, y * 0) for x, y in objective.batches]
+    theta = torch.randn(12, generator=torch.Generator().manual_seed(1))
+    truth = objective.evaluate(theta).loss
+    assert abs(low.evaluate(theta).loss / truth - 1) > 0.015
+    assert engine.evaluate(theta).loss == pytest.approx(truth, rel=0.002)
+
+
+def test_mixed_precision_repeats_few_samples_where_errors_are_small_and_all_where_not():
+    theta = torch.randn(12, generator=torch.Generator().manual_seed(1))
+    for amount, most in ((1e-3, 64), (30.0, 512 + 64 + 128)):
+        engine, objective, _ = shifted(amount)
+        found = engine.evaluate(theta)
+        assert engine._full.samples == most
+        truth = objective.evaluate(theta)
+        assert found.loss == pytest.approx(truth.loss, rel=1e-3)
+    assert found == truth
+
+
+def test_mixed_precision_of_few_samples_is_full_precision():
+    engine, objective, _ = shifted(0.5, samples=30)
+    theta = torch.ones(12)
+    assert engine.evaluate(theta).loss == pytest.approx(objective.evaluate(theta).loss, rel=1e-6)

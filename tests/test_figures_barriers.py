@@ -88,10 +88,11 @@ def test_below_the_diagonal_both_heights_are_written_above_it_nothing_is_colored
     heat = trace(figure, "barriers")
     colored = ~np.isnan(heat.z)
     assert (colored == np.tril(np.ones((3, 3), bool), -1)).all()
-    assert heat.z[2, 0] == result.height[2, 0]
+    assert heat.z[2, 0] == result.height[2, 0] == pytest.approx(3.2)
+    assert heat.customdata[2, 0, 1] == pytest.approx(3.0)
     written = {(a.x, a.y): a.text for a in figure.layout.annotations if a.xref != "x domain"}
-    assert written[(0, 2)] == "<b>3.0</b><br>3.0"
-    assert written[(1, 1)] == "0.20"  # the minimum's own loss
+    assert written[(0, 2)] == "<b>3.2</b><br>3.0"
+    assert written[(1, 1)] == "0.80"  # the minimum's own loss
     assert len(written) == 6
     assert list(figure.layout.xaxis.ticktext) == ["sgd", "sam", "aace"]
     assert figure.layout.yaxis.range[0] > figure.layout.yaxis.range[1]  # the first one on top
@@ -149,16 +150,16 @@ def test_between_two_minima_the_line_is_drawn_with_its_barrier_and_both_definiti
     assert np.allclose(trace(figure, "loss").y, result.loss[0, 1])
     assert trace(figure, "test loss").line.dash != "solid"
     stem = trace(figure, "barrier")
-    assert stem.x.tolist() == [0.5, 0.5]
-    assert stem.y.tolist() == [0.15000000000000002, result.loss[0, 1].max()]
+    assert stem.x.tolist() == [0.75, 0.75]
+    assert stem.y.tolist() == pytest.approx([0.6, result.loss[0, 1].max()])
     told = next(a.text for a in figure.layout.annotations)
-    assert "2.00 over the ends' mean, 2.00 over the line" in told
+    assert "2.10 over the ends' mean, 2.00 over the line" in told
     assert figure.layout.xaxis.ticktext[0] == "0<br>sgd"
     axes = paper.draw_barrier(result).axes[0]
     lines = {line.get_gid(): line for line in axes.lines}
     assert np.allclose(lines["barrier"].get_ydata(), stem.y)
     assert np.allclose(lines["line"].get_ydata(), result.loss[0, 1])
-    assert any("2.00 over the ends' mean" in text.get_text() for text in axes.texts)
+    assert any("2.10 over the ends' mean" in text.get_text() for text in axes.texts)
 
 
 # -- the curve --------------------------------------------------------------------------------
@@ -196,6 +197,9 @@ def test_the_curve_on_its_plane_has_circles_at_minima_and_diamonds_at_bends_to_s
     box = axes.get_window_extent()
     assert across / box.width == pytest.approx(up / box.height)
     assert {line.get_marker() for line in axes.lines} >= {"o", "D"}
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    assert left < 0 < 8 < right
+    assert low < 0 < 5 < high
 
 
 def test_on_paper_loss_error_and_plane_have_a_panel_each():
@@ -324,7 +328,7 @@ def test_a_caption_names_the_quantity_and_warns_of_kinks_only_with_eigenvalues()
 def test_a_barrier_says_both_definitions_and_that_nothing_was_aligned():
     facts = FACTS | {"alignment": "none: weights are not permuted to match"}
     text = plain(caption(replace(barrier(2), facts=facts)))
-    assert "2.00 over the mean of both ends (Frankle et al. 2020)" in text
+    assert "2.10 over the mean of both ends (Frankle et al. 2020)" in text
     assert "2.00 over the straight line between them (Entezari et al. 2022)" in text
     assert "No permutation alignment." in text
     assert "lower bounds" in text
