@@ -33,7 +33,7 @@ def main() -> int:
     report = [
         f"make soak, {time.strftime('%Y-%m-%d', time.gmtime())}: landscape {__version__}, "
         f"torch {torch.__version__}, h5py {h5py.__version__}, Python {platform.python_version()}, "
-        f"{platform.system()} {platform.release()}, {os.cpu_count()} cores",
+        f"{platform.system()}, {os.cpu_count()} cores",
         f"{args.points} × {args.points} points, one thread a process, seed {args.seed}",
     ]
     print("\n".join(report), flush=True)
@@ -85,9 +85,9 @@ def describe(
         f"under torchrun, {ranks} ranks" if ranks else "alone",
         f"  undisturbed: {line.length:.1f} s, points kept from {line.times[0]:.1f} s "
         f"to {line.times[-1]:.1f} s",
-        f"  {trials.killed} of {len(moments)} kills struck, {share:.0%} of them between the first "
-        f"and the last finished point"
-        + (", every third one in a single rank, which ended the job" if ranks else ""),
+        f"  {trials.killed} of {len(moments)} kills struck"
+        + (", every third one a single rank, which ended the job" if ranks else "")
+        + f"; {share:.0%} fell between the first and the last finished point",
         "  killed at (s): " + ", ".join(f"{moment:.1f}" for moment in moments),
         "  points kept then: " + ", ".join(map(str, trials.kept)),
         f"  finished points lost, changed or measured again: 0; with all restarts {seconds:.0f} s",

@@ -135,6 +135,8 @@ def kill(process: subprocess.Popen) -> None:
 def kill_a_rank(process: subprocess.Popen) -> None:
     """Kill -9 the youngest rank of a torchrun job; the job must end by itself, as failed."""
     family = descendants(process.pid)
+    if not family:  # no rank was there yet
+        return kill(process)
     os.kill(max(family), signal.SIGKILL)
     process.communicate(timeout=120)
     assert process.returncode > 0
