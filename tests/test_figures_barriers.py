@@ -117,10 +117,13 @@ def test_lines_lie_in_their_cells_on_one_scale_with_high_loss_on_top():
 def test_the_matrix_on_paper_says_the_same_as_on_the_screen():
     result = barrier(4)
     axes, bar = paper.draw_barrier(result, quantity="error").axes
-    words = [text.get_text() for text in axes.texts]
+    words = [(text.get_position()[0], round(text.get_position()[1]), text) for text in axes.texts]
     for i in range(4):
         for j in range(i):
-            assert words.count(number(result.error_height[i, j], 2)) >= 2
+            bold, under = [text for x, y, text in words if (x, y) == (j, i)]
+            assert bold.get_text() == number(result.error_height[i, j], 2)
+            assert bold.get_fontweight() == "bold"
+            assert under.get_text() == number(result.error_height_over_line[i, j], 2)
     assert bar.get_ylabel() == "error barrier"
     assert axes.get_ylim()[0] > axes.get_ylim()[1]
     dashes = [line.is_dashed() for line in axes.lines]
