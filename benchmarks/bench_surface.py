@@ -173,11 +173,11 @@ class Table:
 
 
 def _fallbacks(name: str, facts: dict[str, Any]) -> list[str]:
-    """Whether anything was computed on the plain path, or in another precision than asked for."""
+    """Whether anything was computed on the plain path, or in higher precision, but for speed."""
     path, note = facts.get("path", "plain"), facts.get("path_note", "")
     if path == "plain" or "plain" in note:
         return [f"{name} fell back to the plain path: {note or path}"]
-    if facts["precision"] != OURS[name]:
+    if facts["precision"] != OURS[name] and "faster" not in note:
         return [f"{name} was measured in precision {facts['precision']!r}: {note}"]
     return []
 

@@ -69,6 +69,7 @@ def _surface(ranks: int, points: int, state: Path, out: Path) -> str:
     problem = f"{ROOT / 'benchmarks' / 'surface_nets.py'}:resnet_20"
     command = [*launch, "landscape", "surface", "--problem", problem, "--state", str(state)]
     command += ["--out", str(out), "--points", str(points), "--samples", "0", "--extent", "0.3"]
+    command += ["--chunk", "32"]  # a probed one may differ from run to run, and so the last bits
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, cwd=ROOT, env=environment
