@@ -203,6 +203,8 @@ def test_the_curve_on_its_plane_has_circles_at_minima_and_diamonds_at_bends_to_s
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     assert left < 0 < 8 < right
     assert low < 0 < 5 < high
+    tall = paper.draw_curve(replace(result, bend_position=np.array([[4.0, 40.0]]))).axes[-1]
+    assert tall.get_ylim()[1] > 40
 
 
 def test_on_paper_loss_error_and_plane_have_a_panel_each():
