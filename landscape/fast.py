@@ -13,7 +13,7 @@ from torch.nn.modules.conv import _ConvNd
 from landscape.engines import KINDS, PLAIN, Engine
 from landscape.objectives import Evaluation, Objective
 from landscape.precision import MixedEngine
-from landscape.probes import Point, compare, deviation, find_chunk, is_faster
+from landscape.probes import Point, compare, deviation, find_chunk, is_faster, is_short
 
 PRECISIONS = ("full", "bfloat16", "mixed")
 
@@ -97,7 +97,8 @@ def choose_path(
     forward with weights in place), "plain" (`objective.evaluate`). A path is taken if at all
     points its loss deviates by at most 1e-5 (float64: 1e-12) of it or one rounding of 1, which is
     what log-softmax loses by itself, and accuracy and metrics by no more than ties between
-    classes explain. Where the plain path is faster it is taken.
+    classes explain. Where the plain path is faster it is taken, and where a pass is so short that
+    no clock could tell, always.
 
     Args:
         objective: The loss as a function of theta.
@@ -121,6 +122,14 @@ def choose_path(
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
         raise ValueError(f"chunk must be a whole number from 1 on, got {chunk!r}")
+    short = is_short(objective)
+    if short and precision != "bfloat16":
+        facts = _facts(objective, None, None, precision)
+        note = "" if precision == "full" else "; full precision"
+        facts |= {"path_error": 0.0, "path_note": f"a pass is too short to gain{note}"}
+        return EvaluationPath(objective, facts, engine=None, exact=None)
+    if short and chunk is None:
+        chunk = _default_chunk(objective)
     points = _points(objective, thetas)
     begun = time.perf_counter()
     truths = [objective.evaluate(theta, buffers=buffers) for theta, buffers in points]

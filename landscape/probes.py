@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from landscape.engines import Engine
-from landscape.objectives import Evaluation
+from landscape.objectives import Evaluation, Objective
 from landscape.precision import MixedEngine
 
 Point = tuple[Tensor, Mapping[str, Any] | None]
@@ -18,6 +19,7 @@ Evaluate = Callable[[Any, Any], Evaluation]
 
 _CLEARLY = 1.07  # less is within the noise of a short probe
 _CHUNKS = (16, 32, 64, 128)
+_SHORTEST = 1e9  # multiplications and additions: some 20 ms of one core
 _SHORT = 0.3  # seconds that a race of what is quick may take
 
 
@@ -58,6 +60,21 @@ def deviation(found: float, truth: float) -> float:
     if found == truth or not math.isfinite(truth):
         return 0.0
     return abs(found - truth) / abs(truth) if truth else math.inf
+
+
+def is_short(objective: Objective) -> bool:
+    """Whether a pass over the data is too short for any path to gain, or for a clock to tell.
+
+    Decided by counting operations, so that it is the same every time.
+    """
+    inputs = objective.batches[0][0][:2]
+    try:
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            objective.model(inputs)
+    except (RuntimeError, ValueError, TypeError):
+        return False
+    each = counter.get_total_flops() / len(inputs)
+    return 0 < each * objective.facts["samples"] < _SHORTEST
 
 
 def find_chunk(engine: Engine) -> int:

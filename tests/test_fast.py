@@ -18,8 +18,9 @@ CE, MSE = nn.CrossEntropyLoss(), nn.MSELoss()
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """A fast path is never slower than the plain one, and the probe takes no time."""
+    """No pass is too short, no fast path slower than the plain one, and the probe takes no time."""
     monkeypatch.setattr(landscape.probes, "_SHORT", 0.0)
+    monkeypatch.setattr(landscape.probes, "_SHORTEST", 0.0)
     monkeypatch.setattr(landscape.fast, "is_faster", lambda one, other, points: False)
 
 
@@ -557,3 +558,28 @@ def test_mixed_precision_of_few_samples_is_full_precision():
     engine, objective, _ = shifted(0.5, samples=30)
     theta = torch.ones(12)
     assert engine.evaluate(theta).loss == pytest.approx(objective.evaluate(theta).loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["full", "mixed"])
+def test_a_short_pass_takes_the_plain_path_without_a_clock(monkeypatch, precision):
+    monkeypatch.setattr(landscape.probes, "_SHORTEST", 1e9)
+    monkeypatch.setattr(landscape.probes, "_race", lambda runs: pytest.fail("raced"))
+    path = choose_path(objective_of(), [], precision=precision)
+    assert path.facts["path"] == "plain"
+    assert path.facts["precision"] == "full"
+    assert "too short to gain" in path.facts["path_note"]
+
+
+def test_a_short_pass_in_bfloat16_is_that_without_a_clock(monkeypatch):
+    monkeypatch.setattr(landscape.probes, "_SHORTEST", 1e9)
+    monkeypatch.setattr(landscape.probes, "_race", lambda runs: pytest.fail("raced"))
+    path = choose_path(objective_of(), [], precision="bfloat16")
+    assert path.facts["precision"] == "bfloat16"
+
+
+def test_operations_are_counted_for_all_samples(monkeypatch):
+    objective = Objective(nn.Linear(10, 3), CE, (torch.randn(50, 10), torch.arange(50) % 3))
+    monkeypatch.setattr(landscape.probes, "_SHORTEST", 50 * 2 * 10 * 3)
+    assert not landscape.probes.is_short(objective)
+    monkeypatch.setattr(landscape.probes, "_SHORTEST", 50 * 2 * 10 * 3 + 1)
+    assert landscape.probes.is_short(objective)
