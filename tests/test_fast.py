@@ -356,6 +356,7 @@ def test_another_chunk_is_taken_only_if_it_is_clearly_faster(monkeypatch):
 
 def test_the_plain_path_is_taken_where_it_is_clearly_faster(monkeypatch):
     monkeypatch.undo()
+    monkeypatch.setattr(landscape.probes, "_SHORTEST", 0.0)
     monkeypatch.setattr(landscape.fast, "_SURELY", math.inf)
     objective = objective_of()
     for seconds, taken in (([1.0, 1.05], "folded+fused"), ([1.0, 1.1], "plain")):
@@ -369,6 +370,7 @@ def test_the_plain_path_is_taken_where_it_is_clearly_faster(monkeypatch):
 
 def test_full_precision_is_taken_where_it_is_faster_than_mixed(monkeypatch):
     monkeypatch.undo()
+    monkeypatch.setattr(landscape.probes, "_SHORTEST", 0.0)
     monkeypatch.setattr(landscape.probes, "_race", lambda runs: [1.0, 1.1])
     objective = objective_of()
     path = choose_path(objective, near(objective), precision="mixed", chunk=8)
