@@ -24,8 +24,9 @@ from landscape.figures.scales import lr_drops
 from landscape.figures.subjects import Drawing, drawing_of_result, drawing_of_runs
 from landscape.runs import Run, RunFileError
 
+from .folders import JointFolder
 from .panes import found
-from .store import AnyRun, JointFolder, MissingError, Store
+from .store import AnyRun, MissingError, Store
 
 _MAPS = ("surface", "surface3d")
 _TYPES = {

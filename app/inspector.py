@@ -11,7 +11,8 @@ from landscape.figures.captions import caption, facts_rows
 from landscape.runs import Run, StoredResult
 
 from . import panes
-from .store import AnyRun, ResultFolder, Store
+from .folders import ResultFolder
+from .store import AnyRun, Store
 from .summaries import settings
 
 PAPER = ("pdf", "svg", "png")

@@ -18,7 +18,8 @@ from landscape.figures.quantities import QUANTITIES
 from landscape.figures.template import graph_config
 from landscape.runs import RunFileError
 
-from .store import AnyRun, MissingError, ResultFolder, Store
+from .folders import ResultFolder
+from .store import AnyRun, MissingError, Store
 
 Body = go.Figure | Component
 

@@ -17,10 +17,11 @@ from plotly.io.json import to_json_plotly
 from landscape.runs import RunFileError
 
 from . import panes
+from .folders import ResultFolder
 from .navigation import folder_label, navigation
 from .panes import Card, Pane, View, icon
 from .scrubber import scrubber
-from .store import MissingError, ResultFolder, Store
+from .store import MissingError, Store
 from .view_state import RUN_PAGES, ViewState, decode, encode
 
 Page = Callable[[ViewState, Store, str], View]

@@ -278,7 +278,8 @@ def test_planes_are_said_in_words():
 def test_reduced_precision_is_said_with_its_measured_error_and_full_precision_without():
     error = {"points": 16, "rms": 1e-3, "max": 0.02}
     text = told(precision="bfloat16", dtype="float32", precision_error=error)
-    assert "bfloat16 (off by 0.0010 rms and at most 0.020 from float32 at 16 points)" in text
+    said = "bfloat16 (off from float32 by 0.10 % of the loss rms and at most 2.0 %, at 16 points)"
+    assert said in text
     assert "its error not measured" in told(precision="mixed", dtype="float32")
     assert told(precision="full", dtype="float32").endswith("float32.")
 

@@ -156,9 +156,14 @@ def precision_text(facts: dict[str, Any]) -> str:
     if not {"points", "rms", "max"} <= error.keys():
         return f"{name}, its error not measured"
     return (
-        f"{name} (off by {number(error['rms'], 2)} rms and at most {number(error['max'], 2)} from "
-        f"{dtype or 'full precision'} at {count(error['points'])} points)"
+        f"{name} (off from {dtype or 'full precision'} by {_share(error['rms'])} of the loss rms "
+        f"and at most {_share(error['max'])}, at {count(error['points'])} points)"
     )
+
+
+def _share(error: float) -> str:
+    """A relative error as a percentage with two digits."""
+    return f"{number(100 * float(error), 2)}\N{NO-BREAK SPACE}%"
 
 
 def interpolation_text(facts: dict[str, Any], evaluated: int, size: int) -> str:
@@ -201,7 +206,7 @@ def _path(facts: dict[str, Any]) -> str:
     path, error = fact(facts, "path"), facts.get("path_error")
     told = _PATHS.get(path, path)
     if path and error is not None and path != "plain":
-        told += f", off by {number(float(error), 2)} from the plain one"
+        told += f", off from the plain one by {_share(error)}"
     note = fact(facts, "path_note")
     return "; ".join(part for part in (told, note) if part)
 
