@@ -25,7 +25,7 @@ from landscape.figures.subjects import (
 )
 from landscape.figures.tables import Columns, csv_of, read_csv
 from landscape.result_files import load_result, save_result
-from landscape.results import Result, Spectrum
+from landscape.results import Curve, Result, Spectrum
 from landscape.runs import Run
 from landscape.storage import RunFileError, plain, write_json, write_whole
 
@@ -197,15 +197,20 @@ def record(drawing: Drawing) -> tuple[dict[str, Any], dict[str, Result | Columns
         "function": drawing.function,
         "subject": name(subject),
         "style": {key: name(value) for key, value in style.items()},
-        "captions": [caption(content) for content in found if isinstance(content, Result)],
+        "captions": [
+            caption(content, drawing.style.get("quantity"))
+            for content in found
+            if isinstance(content, Result)
+        ],
     }
     return recipe, dict(zip(names, found, strict=True))
 
 
 def _light(result: Result) -> Result:
-    """The result without eigenvectors, which no figure shows."""
-    is_heavy = isinstance(result, Spectrum) and result.eigenvectors is not None
-    return replace(result, eigenvectors=None) if is_heavy else result
+    """The result without eigenvectors and trained bends, which no figure shows."""
+    if isinstance(result, Spectrum):
+        return replace(result, eigenvectors=None)
+    return replace(result, bends=None) if isinstance(result, Curve) else result
 
 
 def redraw(

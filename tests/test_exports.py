@@ -1,11 +1,14 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from figure_samples import (
+    barrier,
     consistency,
+    curve,
     density,
     profile,
     spectrum,
@@ -25,13 +28,14 @@ from landscape.exports import (
     save_figure,
 )
 from landscape.figures import paper
-from landscape.figures.subjects import DRAWN, SINGLE, Drawing, drawing_of_runs
+from landscape.figures.captions import caption
+from landscape.figures.subjects import DRAWN, SINGLE, Drawing, drawing_of_result, drawing_of_runs
 from landscape.figures.tables import TABLES, columns_of
 from landscape.result_files import load_result
-from landscape.results import Spectrum
+from landscape.results import Curve, Spectrum
 from landscape.runs import Run, RunFileError
 
-MAKERS = (surface, profile, spectrum, density, consistency, trajectory)
+MAKERS = (surface, profile, barrier, curve, spectrum, density, consistency, trajectory)
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +190,20 @@ def test_eigenvectors_are_not_copied_beside_a_figure():
     _, data = record(Drawing(function="draw_spectrum", subject=heavy))
     assert data[""].eigenvectors is None
     assert data[""].eigenvalues.tolist() == heavy.eigenvalues.tolist()
+
+
+def test_trained_bends_are_not_copied_beside_a_figure():
+    heavy = Curve(**{**vars(curve()), "bends": np.ones((1, 50))})
+    _, data = record(drawing_of_result(heavy))
+    assert data[""].bends is None
+
+
+def test_a_recipe_has_the_caption_of_the_quantity_that_is_drawn():
+    drawing = drawing_of_result(surface())
+    told = replace(drawing, style={**drawing.style, "quantity": "accuracy"})
+    assert record(told)[0]["captions"] == [caption(surface(), "accuracy")]
+    assert record(drawing)[0]["captions"] == [caption(surface())]
+    assert caption(surface(), "accuracy") != caption(surface())
 
 
 def test_recorded_columns_are_saved_as_csv(tmp_path):
