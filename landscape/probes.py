@@ -20,7 +20,7 @@ Evaluate = Callable[[Any, Any], Evaluation]
 _CLEARLY = 1.07  # less is within the noise of a short probe
 _CHUNKS = (16, 32, 64, 128)
 _SHORTEST = 1e9  # multiplications and additions: some 20 ms of one core
-_SHORT = 0.3  # seconds that a race of what is quick may take
+_ROUNDS = 3  # all of which have to be won
 
 
 def compare(
@@ -86,9 +86,7 @@ def find_chunk(engine: Engine) -> int:
     engines = [engine, *(Engine(engine.objective, engine.kind, chunk) for chunk in rivals)]
     for rival in engines:
         rival.place(engine.objective.theta)
-    seconds = _race([lambda rival=rival: rival.outputs(inputs) for rival in engines])
-    fastest = min(range(len(engines)), key=seconds.__getitem__)
-    return engines[fastest if seconds[fastest] * _CLEARLY < seconds[0] else 0].chunk
+    return engines[_winner([lambda rival=rival: rival.outputs(inputs) for rival in engines])].chunk
 
 
 def is_faster(one: Evaluate, other: Evaluate, points: Sequence[Point]) -> bool:
@@ -97,17 +95,27 @@ def is_faster(one: Evaluate, other: Evaluate, points: Sequence[Point]) -> bool:
     def runs(evaluate: Evaluate) -> Callable[[], Any]:
         return lambda: [evaluate(theta, buffers) for theta, buffers in points[:2]]
 
-    seconds = _race([runs(one), runs(other)])
-    return seconds[0] * _CLEARLY < seconds[1]
+    return _winner([runs(other), runs(one)]) == 1
 
 
-def _race(runs: Sequence[Callable[[], Any]]) -> list[float]:
-    """The least seconds that each took, in turns: twice at least, more if it's quick."""
-    best, begun, rounds = [math.inf] * len(runs), time.perf_counter(), 0
-    while rounds < 2 or (rounds < 50 and time.perf_counter() - begun < _SHORT):
-        for place, run in enumerate(runs):
-            start = time.perf_counter()
-            run()
-            best[place] = min(best[place], time.perf_counter() - start)
-        rounds += 1
-    return best
+def _winner(runs: Sequence[Callable[[], Any]]) -> int:
+    """The quickest of those that beat the first clearly in every round; 0, the first, if none does.
+
+    Runs take turns, so that a neighbor's load hits all, and one is out once it has lost.
+    """
+    for run in runs:
+        run()
+    best = dict.fromkeys(range(1, len(runs)), math.inf)
+    for _ in range(_ROUNDS):
+        bar = _seconds(runs[0])
+        took = {place: _seconds(runs[place]) for place in best}
+        best = {p: min(best[p], took[p]) for p in best if took[p] * _CLEARLY < bar}
+        if not best:
+            return 0
+    return min(best, key=best.__getitem__)
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start

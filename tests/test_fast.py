@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 
@@ -18,8 +19,8 @@ CE, MSE = nn.CrossEntropyLoss(), nn.MSELoss()
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """No pass is too short, no fast path slower than the plain one, and the probe takes no time."""
-    monkeypatch.setattr(landscape.probes, "_SHORT", 0.0)
+    """No pass is too short, and no path slower than another."""
+    monkeypatch.setattr(landscape.probes, "_seconds", lambda run: 1.0)
     monkeypatch.setattr(landscape.probes, "_SHORTEST", 0.0)
     monkeypatch.setattr(landscape.fast, "is_faster", lambda one, other, points: False)
 
@@ -338,7 +339,7 @@ def test_a_settled_path_gives_the_same_bits_without_a_probe(monkeypatch, precisi
     objective = objective_of()
     path = choose_path(objective, near(objective), precision=precision, chunk=5)
     settled = json.loads(json.dumps(path.settled))
-    monkeypatch.setattr(landscape.probes, "_race", None)
+    monkeypatch.setattr(landscape.probes, "_seconds", None)
     again = choose_path(objective, [], settled=settled)
     assert again.facts == path.facts
     assert again._exact.chunk == 5
@@ -347,34 +348,58 @@ def test_a_settled_path_gives_the_same_bits_without_a_probe(monkeypatch, precisi
         assert again.evaluate_exact(theta) == path.evaluate_exact(theta)
 
 
-def test_another_chunk_is_taken_only_if_it_is_clearly_faster(monkeypatch):
+def clock(monkeypatch, *seconds):
+    """Let runs take these seconds in turn, over and over."""
+    turns = itertools.cycle(seconds)
+    monkeypatch.setattr(landscape.probes, "_seconds", lambda run: next(turns))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chunk"),
+    [
+        ([1.05, 1.0], 20),
+        ([1.10, 1.0], 16),
+        ([9.0, 1.0, 1.05, 1.0, 9.0, 1.0], 20),
+        ([1.10, 1.0, 1.10, 1.0, 9.0, 9.0], 20),
+    ],
+    ids=["hardly", "clearly", "not in the second round", "not in the third round"],
+)
+def test_another_chunk_is_taken_if_it_is_clearly_faster_each_time(monkeypatch, seconds, chunk):
     objective = objective_of(batch_size=20)
-    for gain, chunk in ((1.05, 20), (1.10, 16)):
-        monkeypatch.setattr(landscape.probes, "_race", lambda runs, gain=gain: [gain, 1.0])
-        assert choose_path(objective, near(objective)).facts["chunk"] == chunk
+    clock(monkeypatch, *seconds)
+    assert choose_path(objective, near(objective)).facts["chunk"] == chunk
 
 
-def test_the_plain_path_is_taken_where_it_is_clearly_faster(monkeypatch):
+def test_of_several_clearly_faster_chunks_the_fastest_is_taken(monkeypatch):
+    x, y = problem(140)
+    objective = Objective(run_in(small_net(), x), CE, (x, y), batch_size=140)
+    clock(monkeypatch, 3.0, 2.0, 1.0, 2.5)  # 32, then 16, 64 and 128
+    assert choose_path(objective, near(objective)).facts["chunk"] == 64
+
+
+@pytest.mark.parametrize(("ours", "taken"), [(1.05, "folded+fused"), (1.1, "plain")])
+def test_the_plain_path_is_taken_where_it_is_clearly_faster(monkeypatch, ours, taken):
     monkeypatch.undo()
     monkeypatch.setattr(landscape.probes, "_SHORTEST", 0.0)
     monkeypatch.setattr(landscape.fast, "_SURELY", math.inf)
+    clock(monkeypatch, ours, 1.0)
     objective = objective_of()
-    for seconds, taken in (([1.0, 1.05], "folded+fused"), ([1.0, 1.1], "plain")):
-        monkeypatch.setattr(landscape.probes, "_race", lambda runs, seconds=seconds: seconds)
-        path = choose_path(objective, near(objective), chunk=8)
-        assert path.facts["path"] == taken
-    assert "plain path is faster" in path.facts["path_note"]
-    assert path.evaluate(objective.theta) == objective.evaluate(objective.theta)
+    path = choose_path(objective, near(objective), chunk=8)
+    assert path.facts["path"] == taken
+    assert ("plain path is faster" in path.facts["path_note"]) == (taken == "plain")
+    found = path.evaluate(objective.theta)
+    assert found == objective.evaluate(objective.theta) or taken != "plain"
     assert choose_path(objective, [], settled=path.settled).facts == path.facts
 
 
 def test_full_precision_is_taken_where_it_is_faster_than_mixed(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(landscape.probes, "_SHORTEST", 0.0)
-    monkeypatch.setattr(landscape.probes, "_race", lambda runs: [1.0, 1.1])
+    monkeypatch.setattr(landscape.fast, "_SURELY", 0.0)
+    clock(monkeypatch, 1.1, 1.0)
     objective = objective_of()
     path = choose_path(objective, near(objective), precision="mixed", chunk=8)
-    assert path.facts["precision"] == "full"
+    assert (path.facts["path"], path.facts["precision"]) == ("folded+fused", "full")
     assert "mixed" in path.facts["path_note"]
 
 
@@ -565,7 +590,7 @@ def test_mixed_precision_of_few_samples_is_full_precision():
 @pytest.mark.parametrize("precision", ["full", "mixed"])
 def test_a_short_pass_takes_the_plain_path_without_a_clock(monkeypatch, precision):
     monkeypatch.setattr(landscape.probes, "_SHORTEST", 1e9)
-    monkeypatch.setattr(landscape.probes, "_race", lambda runs: pytest.fail("raced"))
+    monkeypatch.setattr(landscape.probes, "_seconds", lambda run: pytest.fail("raced"))
     path = choose_path(objective_of(), [], precision=precision)
     assert path.facts["path"] == "plain"
     assert path.facts["precision"] == "full"
@@ -574,7 +599,7 @@ def test_a_short_pass_takes_the_plain_path_without_a_clock(monkeypatch, precisio
 
 def test_a_short_pass_in_bfloat16_is_that_without_a_clock(monkeypatch):
     monkeypatch.setattr(landscape.probes, "_SHORTEST", 1e9)
-    monkeypatch.setattr(landscape.probes, "_race", lambda runs: pytest.fail("raced"))
+    monkeypatch.setattr(landscape.probes, "_seconds", lambda run: pytest.fail("raced"))
     path = choose_path(objective_of(), [], precision="bfloat16")
     assert path.facts["precision"] == "bfloat16"
 
