@@ -314,6 +314,22 @@ def test_overflow_comes_out_as_on_the_plain_path():
         assert repr(found) == repr(truth)
 
 
+def test_infinity_and_nan_that_overflow_confuses_are_the_plain_paths(monkeypatch):
+    """Another order of additions may give the one for the other; that is no disagreement."""
+    objective = objective_of()
+    far = objective.theta * math.inf
+    assert math.isnan(objective.evaluate(far).loss)
+
+    def infinite(found):
+        return {"loss": math.inf if math.isnan(found.loss) else found.loss}
+
+    monkeypatch.setattr(landscape.engines, "score", wrong_scores(infinite))
+    path = choose_path(objective, [far, objective.theta])
+    assert path.facts["path"] == "folded+fused"
+    assert path._engine.evaluate(far).loss == math.inf
+    assert math.isnan(path.evaluate(far).loss)
+
+
 def test_losses_and_metrics_of_regression_agree():
     x, _ = problem()
     target = torch.randn(20, 3, generator=torch.Generator().manual_seed(3))
@@ -390,6 +406,21 @@ def test_the_plain_path_is_taken_where_it_is_clearly_faster(monkeypatch, ours, t
     found = path.evaluate(objective.theta)
     assert found == objective.evaluate(objective.theta) or taken != "plain"
     assert choose_path(objective, [], settled=path.settled).facts == path.facts
+
+
+def test_it_is_the_faster_that_is_faster(monkeypatch):
+    monkeypatch.undo()
+    last = []
+
+    def seconds(run):
+        run()
+        return last[-1]
+
+    monkeypatch.setattr(landscape.probes, "_seconds", seconds)
+    quick, slow = (lambda theta, buffers, s=s: last.append(s) for s in (1.0, 2.0))
+    points = [(torch.zeros(1), None)]
+    assert landscape.probes.is_faster(quick, slow, points)
+    assert not landscape.probes.is_faster(slow, quick, points)
 
 
 def test_full_precision_is_taken_where_it_is_faster_than_mixed(monkeypatch):
@@ -582,9 +613,10 @@ def test_mixed_precision_repeats_few_samples_where_errors_are_small_and_all_wher
 
 
 def test_mixed_precision_of_few_samples_is_full_precision():
-    engine, objective, _ = shifted(0.5, samples=30)
+    engine, objective, _ = shifted(1e-3, samples=30)
     theta = torch.ones(12)
     assert engine.evaluate(theta).loss == pytest.approx(objective.evaluate(theta).loss, rel=1e-6)
+    assert engine._full.samples == 30
 
 
 @pytest.mark.parametrize("precision", ["full", "mixed"])

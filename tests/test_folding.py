@@ -240,9 +240,10 @@ def test_a_sum_with_the_inputs_leaves_the_data_as_they_are():
     """One channel has the same layout as channels last: nothing was copied on the way in."""
 
     def forward(net, x):
-        return net.head(net.conv(x.relu()) + x)
+        return net.head(net.conv(net.stem(x)) + x)
 
-    objective, theta = images(Written(forward, conv=conv(1, 1), head=head(1)), 1)
+    net = Written(forward, stem=conv(1, 1), conv=conv(1, 1), head=head(1))
+    objective, theta = images(net, 1)
     before = objective.batches[0][0].clone()
     truth = objective.evaluate(theta).loss
     for kind in KINDS:
