@@ -117,6 +117,7 @@ class Subject:
         if self.runs:
             facts["runs"] = [run.id for run in self.runs]
             facts["run_names"] = [run.name for run in self.runs]
+            facts["steps"] = list(self.checkpoints)
         if self.run is not None:
             facts.update(
                 run=self.run.id,
@@ -163,7 +164,7 @@ def subject_of_runs(runs: Sequence[Run], problem: Problem, checkpoint: str = "la
     for run in runs:
         (subject,) = subjects_of_run(run, problem, checkpoint)
         model = subject.problem.model
-        name = f"{run.name} at {subject.checkpoint}"
+        name = run.name if checkpoint == "last" else f"{run.name} at {subject.checkpoint}"
         found.append(Weights(name, flatten(model), buffers_of(model)))
         subjects.append(subject)
     return Subject(

@@ -19,7 +19,7 @@ from landscape import figures
 from landscape.figures import interactive, palette, paper
 from landscape.figures.captions import caption, facts_rows
 from landscape.figures.connections import along, cell_lines, heights, lines_of
-from landscape.figures.numbers import number
+from landscape.figures.numbers import count, number
 from landscape.figures.tables import TABLES, columns_of
 from landscape.results import Surface
 
@@ -340,3 +340,10 @@ def test_a_barrier_says_both_definitions_and_that_nothing_was_aligned():
     assert "lower bounds" in text
     assert "Below the diagonal" in caption(barrier(3))
     assert "alignment" not in caption(barrier(2))
+
+
+def test_captions_say_the_steps_of_the_minima():
+    alike = replace(barrier(), facts={**barrier().facts, "steps": [1200, 1200, 1200]})
+    assert f" at step {count(1200)}." in caption(alike)
+    other = replace(curve(), facts={**curve().facts, "steps": [90, 30]})
+    assert " at steps 90, 30 " in caption(other)

@@ -65,6 +65,14 @@ def _title(result: Result, quantity: str) -> str:
     return CONNECTED.get(quantity, quantity)
 
 
+def _at_steps(facts: dict[str, Any]) -> str:
+    """The steps of several runs' checkpoints, once where they are equal."""
+    steps = [count(step) for step in facts.get("steps", [])]
+    if not steps:
+        return ""
+    return f" at step {steps[0]}" if len(set(steps)) == 1 else f" at steps {', '.join(steps)}"
+
+
 def _of_whom(facts: dict[str, Any]) -> str:
     """Model, method and step, as far as they are known: of ConvNet (SAM+AACE) at step 480."""
     model, method, step = fact(facts, "model"), fact(facts, "method"), step_text(facts)
@@ -116,7 +124,7 @@ def _eigenvalues_told(result: Surface | Profile) -> str:
 
 def _barrier_subject(result: Barrier) -> str:
     names = listed(list(result.names)) if result.names else f"{len(result.height)} minima"
-    text = f"Loss{_of_whom(result.facts)} on the straight lines between {names}."
+    text = f"Loss{_of_whom(result.facts)} on the straight lines between {names}{_at_steps(result.facts)}."
     if len(result.height) > 2:
         text += (
             " Below the diagonal, bold: highest loss over the mean of both ends (Frankle et al. "
@@ -138,7 +146,7 @@ def _barrier_subject(result: Barrier) -> str:
 def _curve_subject(result: Curve) -> str:
     names = listed(list(result.names)) if result.names else "two minima"
     shape = SHAPES.get(result.shape, result.shape)
-    text = f"Loss{_of_whom(result.facts)} on a trained {shape} curve between {names}"
+    text = f"Loss{_of_whom(result.facts)} on a trained {shape} curve between {names}{_at_steps(result.facts)}"
     if len(result.training_loss):
         text += f" ({count(len(result.training_loss))} updates)"
     text += " and, grey, on the straight line."
