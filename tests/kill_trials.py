@@ -64,7 +64,7 @@ def watch(start: Start, results: Path) -> Timeline:
     while process.poll() is None:
         now = time.monotonic() - begin
         times.extend([now] * (kept_in(results) - len(times)))
-        time.sleep(0.001)
+        time.sleep(0.004)
     finish(process)
     return Timeline(times, time.monotonic() - begin)
 
@@ -168,8 +168,8 @@ def is_alive(pid: int) -> bool:
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
-    """Look every millisecond, for two minutes at most."""
+    """Look again and again, for two minutes at most."""
     deadline = time.monotonic() + 120
     while not holds():
         assert time.monotonic() < deadline, "waited for two minutes"
-        time.sleep(0.001)
+        time.sleep(0.004)
