@@ -124,7 +124,8 @@ def _eigenvalues_told(result: Surface | Profile) -> str:
 
 def _barrier_subject(result: Barrier) -> str:
     names = listed(list(result.names)) if result.names else f"{len(result.height)} minima"
-    text = f"Loss{_of_whom(result.facts)} on the straight lines between {names}{_at_steps(result.facts)}."
+    names += _at_steps(result.facts)
+    text = f"Loss{_of_whom(result.facts)} on the straight lines between {names}."
     if len(result.height) > 2:
         text += (
             " Below the diagonal, bold: highest loss over the mean of both ends (Frankle et al. "
@@ -146,7 +147,8 @@ def _barrier_subject(result: Barrier) -> str:
 def _curve_subject(result: Curve) -> str:
     names = listed(list(result.names)) if result.names else "two minima"
     shape = SHAPES.get(result.shape, result.shape)
-    text = f"Loss{_of_whom(result.facts)} on a trained {shape} curve between {names}{_at_steps(result.facts)}"
+    names += _at_steps(result.facts)
+    text = f"Loss{_of_whom(result.facts)} on a trained {shape} curve between {names}"
     if len(result.training_loss):
         text += f" ({count(len(result.training_loss))} updates)"
     text += " and, grey, on the straight line."
