@@ -89,11 +89,8 @@ class Engine:
         """The model's outputs [sample, ...] at the present theta, in the objective's type."""
         pieces = inputs.tensor_split(math.ceil(len(inputs) / self.chunk))
         outputs = [self._forward(piece) for piece in pieces]
-        return (torch.cat(outputs) if len(outputs) > 1 else outputs[0]).to(self._out_dtype)
-
-    @property
-    def _out_dtype(self) -> torch.dtype:
-        return self.objective.theta.dtype
+        joined = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+        return joined.to(self.objective.theta.dtype)
 
     def _forward(self, inputs: Tensor) -> Tensor:
         low = self._dtype != self.objective.theta.dtype

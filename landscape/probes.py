@@ -56,10 +56,10 @@ def _near(found: float, truth: float, slack: float) -> bool:
 
 
 def deviation(found: float, truth: float) -> float:
-    """|found - truth| / |truth|; 0 where both are the same, be it NaN or infinity."""
-    if found == truth or not math.isfinite(truth):
+    """|found - truth| / |truth|, absolute for a truth of 0; 0 where the truth is not finite."""
+    if not math.isfinite(truth):
         return 0.0
-    return abs(found - truth) / abs(truth) if truth else math.inf
+    return abs(found - truth) / (abs(truth) or 1.0)
 
 
 def is_short(objective: Objective) -> bool:

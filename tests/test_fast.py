@@ -364,6 +364,14 @@ def test_a_settled_path_gives_the_same_bits_without_a_probe(monkeypatch, precisi
         assert again.evaluate_exact(theta) == path.evaluate_exact(theta)
 
 
+@pytest.mark.parametrize(
+    ("found", "truth", "expected"),
+    [(1.1, 1.0, 0.1), (-3.0, -2.0, 0.5), (1e-9, 0.0, 1e-9), (0.0, 0.0, 0.0), (1.0, math.nan, 0.0)],
+)
+def test_deviations_are_relative_and_finite(found, truth, expected):
+    assert landscape.probes.deviation(found, truth) == pytest.approx(expected)
+
+
 def clock(monkeypatch, *seconds):
     """Let runs take these seconds in turn, over and over."""
     turns = itertools.cycle(seconds)
