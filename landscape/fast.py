@@ -109,7 +109,7 @@ def choose_path(
             folding, the last layer and the loss. "mixed" corrects it to within 1 % of the loss,
             see `MixedEngine`.
         chunk: Samples at a time; by default 32 with convolutions, a whole batch without, and
-            another number where a probe finds it more than 7 % faster.
+            another number where a probe finds it more than 15 % faster.
         settled: `EvaluationPath.settled` of an earlier path, to get the same bits again with the
             same number of threads. The other settings are then not used.
 
