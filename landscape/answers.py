@@ -85,15 +85,11 @@ def answer_by_points(
         return _found(path, subject)
     start = time.monotonic()
     with Work(folder, shard=shard) as work:
-        try:
-            result = measure(work)
-        except OSError:
-            if shard[1] > 1 and path.exists() and not folder.exists():
-                return _found(path, subject)  # another rank joined all points under our hands
-            raise
-        missing = _missing(result)
-        if missing.any() and not folder.exists() and path.exists():
+        if path.exists() and not again:  # stored while we were on our way here
+            work.remove()
             return _found(path, subject)
+        result = measure(work)
+        missing = _missing(result)
         if missing.any():
             return Unfinished(
                 kind=kind,
