@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from landscape import guards
 from landscape.folding import FoldedModel, NotFoldableError
 from landscape.fused import channels_last, has_fused_convolutions
-from landscape.modules import fit_buffers
+from landscape.modules import exact_convolutions, fit_buffers
 from landscape.objectives import Evaluation, Objective
 
 FOLDED_AND_FUSED, FOLDED, CHUNKED, PLAIN = "folded+fused", "folded", "chunked", "plain"
@@ -64,6 +64,7 @@ class Engine:
         return score(self.objective, (self.outputs(x) for x, _ in self.objective.batches))
 
     @torch.inference_mode()
+    @exact_convolutions()
     def place(self, theta: Tensor | Any, buffers: Mapping[str, Any] | None = None) -> None:
         """Move to theta [param] and the buffers, the model's own by default."""
         theta = torch.as_tensor(theta).to(self.objective.theta)
@@ -85,6 +86,7 @@ class Engine:
             self._network.refresh()
 
     @torch.inference_mode()
+    @exact_convolutions()
     def outputs(self, inputs: Tensor) -> Tensor:
         """The model's outputs [sample, ...] at the present theta, in the objective's type."""
         pieces = inputs.tensor_split(math.ceil(len(inputs) / self.chunk))

@@ -1,7 +1,8 @@
 """What is read off a model: the layout of theta, theta, buffers, a copy to measure on."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -144,6 +145,17 @@ def private_copy(
             "weight_norm and spectral_norm don't, those of torch.nn.utils.parametrizations do"
         ) from error
     return own.to(device=device, dtype=dtype).eval()
+
+
+@contextmanager
+def exact_convolutions() -> Iterator[None]:
+    """Convolve in the type of the tensors: a GPU may else round float32 to 10 bits (TF32)."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def batch_norms(model: nn.Module, bn: str) -> dict[str, _BatchNorm]:

@@ -20,6 +20,7 @@ from landscape.layouts import Layout
 from landscape.modules import (
     batch_norms,
     buffers_of,
+    exact_convolutions,
     fit_buffers,
     flatten,
     layout_of,
@@ -135,6 +136,7 @@ class Objective:
         return self.evaluate(theta).loss
 
     @torch.inference_mode()
+    @exact_convolutions()
     def evaluate(
         self,
         theta: Tensor | np.ndarray | None = None,
@@ -350,4 +352,5 @@ def _derivatives(policy: str) -> Iterator[None]:
             'differentiated; use bn="frozen" or bn="batch"'
         )
     with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-        yield
+        with exact_convolutions():
+            yield

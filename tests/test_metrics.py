@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from landscape.engines import Engine
 from landscape.objectives import Objective
 
 CE = nn.CrossEntropyLoss()
@@ -75,3 +76,24 @@ def test_buffers_given_with_a_theta_are_used_by_loss_and_hessian():
     model[1].running_var += 3
     other = Objective(model, CE, data(), dtype=torch.float64)
     assert torch.allclose(moved.hessian_vector(v), other.hessian_vector(v), rtol=1e-12)
+
+
+def test_convolutions_are_never_rounded_below_the_type_of_the_tensors():
+    seen = []
+
+    class Watching(nn.Linear):
+        def forward(self, x):
+            seen.append(torch.backends.cudnn.allow_tf32)
+            return super().forward(x)
+
+    before = torch.backends.cudnn.allow_tf32
+    objective = Objective(Watching(3, 4), CE, data())
+    seen.clear()
+    objective()
+    objective.gradient()
+    objective.hessian_vector(objective.theta)
+    engine = Engine(objective, "chunked", 4)
+    engine.evaluate(objective.theta)
+    assert len(seen) == 6
+    assert not any(seen)
+    assert torch.backends.cudnn.allow_tf32 == before
