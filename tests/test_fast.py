@@ -406,9 +406,10 @@ def test_the_plain_path_is_taken_where_it_is_clearly_faster(monkeypatch, ours, t
     monkeypatch.undo()
     monkeypatch.setattr(landscape.probes, "_SHORTEST", 0.0)
     monkeypatch.setattr(landscape.fast, "_SURELY", math.inf)
+    monkeypatch.setattr(landscape.fast, "find_chunk", lambda engine: 8)
     clock(monkeypatch, ours, 1.0)
     objective = objective_of()
-    path = choose_path(objective, near(objective), chunk=8)
+    path = choose_path(objective, near(objective))
     assert path.facts["path"] == taken
     assert ("plain path is faster" in path.facts["path_note"]) == (taken == "plain")
     found = path.evaluate(objective.theta)
@@ -437,9 +438,20 @@ def test_full_precision_is_taken_where_it_is_faster_than_mixed(monkeypatch):
     monkeypatch.setattr(landscape.fast, "_SURELY", 0.0)
     clock(monkeypatch, 1.18, 1.0)
     objective = objective_of()
-    path = choose_path(objective, near(objective), precision="mixed", chunk=8)
+    path = choose_path(objective, near(objective), precision="mixed")
     assert (path.facts["path"], path.facts["precision"]) == ("folded+fused", "full")
     assert "mixed" in path.facts["path_note"]
+
+
+@pytest.mark.parametrize("precision", ["full", "mixed"])
+def test_with_a_chunk_given_no_clock_has_a_say(monkeypatch, precision):
+    monkeypatch.undo()
+    monkeypatch.setattr(landscape.probes, "_SHORTEST", 0.0)
+    monkeypatch.setattr(landscape.probes, "_seconds", lambda run: pytest.fail("raced"))
+    objective = objective_of()
+    path = choose_path(objective, near(objective), precision=precision, chunk=8)
+    assert path.facts["path"] == "folded+fused"
+    assert path.facts["precision"] == precision
 
 
 @pytest.mark.parametrize(
