@@ -58,7 +58,11 @@ def _figure(parser: Parser, argv: list[str], companion: Companion) -> int:
     parser.add_argument("--format", default="pdf,png", help="pdf, svg, png, or several: pdf,png")
     parser.add_argument("--out", help="file name without its ending (default: KIND-RUN)")
     parser.add_argument("--checkpoint", help="of the measured result; the newest by default")
-    parser.add_argument("--plane", help="of a surface: random, trajectory or hessian")
+    parser.add_argument("--plane", help="of a surface, as it was measured: random, sam,aace, ...")
+    parser.add_argument(
+        "--quantity",
+        help="loss, accuracy, test_loss, test_accuracy, convexity, lambda_max or one's own metric",
+    )
     args = parser.read(argv)
     from landscape.exports import draw_and_save, redraw
 
@@ -68,6 +72,8 @@ def _figure(parser: Parser, argv: list[str], companion: Companion) -> int:
         return 0
     wanted = {"plane": args.plane} if args.plane else None
     options = {"out": args.out, "checkpoint": args.checkpoint, "wanted": wanted}
+    if args.quantity:
+        options["quantity"] = args.quantity
     for path in draw_and_save(args.what, venue=args.venue, formats=args.format, **options):
         print(path)
     return 0

@@ -18,6 +18,7 @@ import numpy as np
 from landscape.figures.captions import caption
 from landscape.figures.subjects import (
     DRAWN,
+    MEASURED,
     Drawing,
     check_kind,
     drawing_of_result,
@@ -88,6 +89,11 @@ def draw_and_save(
         runs = [Run(path) for path in paths[:-1]]
         drawing = drawing_of_runs(runs, kind, checkpoint, wanted)
         name = "-".join([kind, *[r.path.name for r in runs]])
+    if "quantity" in style and drawing.function not in MEASURED:
+        raise ValueError(
+            f"a figure {drawing.function.removeprefix('draw_')!r} has no choice of quantity; "
+            "leave it out"
+        )
     drawing = Drawing(
         function=drawing.function,
         subject=drawing.subject,

@@ -277,3 +277,17 @@ def test_what_is_no_recipe_is_refused(tmp_path, text):
     (tmp_path / "r.json").write_text(text)
     with pytest.raises(RunFileError, match="recipe"):
         redraw(tmp_path / "r.json")
+
+
+def test_a_quantity_is_drawn_where_there_is_a_choice(runs, tmp_path):
+    loss = draw_and_save([runs[0], "surface"], formats="png", out=tmp_path / "loss")
+    drawn = draw_and_save(
+        [runs[0], "surface"], formats="png", out=tmp_path / "accuracy", quantity="accuracy"
+    )
+    assert loss[0].read_bytes() != drawn[0].read_bytes()
+    assert read_recipe(drawn[1]).style["quantity"] == "accuracy"
+    with pytest.raises(ValueError, match="'spectrum' has no choice of quantity"):
+        draw_and_save([runs[0], "spectrum"], out=tmp_path / "x", quantity="accuracy")
+    with pytest.raises(ValueError, match="there are|measured|has no"):
+        draw_and_save([runs[0], "surface"], out=tmp_path / "x", quantity="acuracy")
+    assert not list(tmp_path.glob("x*"))

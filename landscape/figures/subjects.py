@@ -27,6 +27,9 @@ DRAWN = {
 }
 """Kind of figure -> paper function."""
 
+MEASURED = ("draw_profile", "draw_surface", "draw_surface3d", "draw_barrier", "draw_curve")
+"""Paper functions that draw any quantity that was measured, by the keyword `quantity`."""
+
 SINGLE = ("surface3d", "density", "cosines", "trajectory")
 """Kinds that show one run."""
 
