@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from landscape import guards
+from landscape.evaluations import Evaluation, score
 from landscape.folding import FoldedModel, NotFoldableError
 from landscape.fused import channels_last, has_fused_convolutions
 from landscape.modules import exact_convolutions, fit_buffers
-from landscape.objectives import Evaluation, Objective
+from landscape.objectives import Objective
 
 FOLDED_AND_FUSED, FOLDED, CHUNKED, PLAIN = "folded+fused", "folded", "chunked", "plain"
 KINDS = (FOLDED_AND_FUSED, FOLDED, CHUNKED, PLAIN)
@@ -61,7 +61,8 @@ class Engine:
     def evaluate(self, theta: Tensor | Any, buffers: Mapping[str, Any] | None = None) -> Evaluation:
         """Loss, accuracy and metrics at theta [param], with all buffers by name where given."""
         self.place(theta, buffers)
-        return score(self.objective, (self.outputs(x) for x, _ in self.objective.batches))
+        outputs = (self.outputs(x) for x, _ in self.objective.batches)
+        return score_of(self.objective, outputs)
 
     @torch.inference_mode()
     @exact_convolutions()
@@ -160,27 +161,6 @@ def refuse(objective: Objective) -> None:
         raise NotPossibleError("samples differ in shape")
 
 
-def score(objective: Objective, outputs: Iterable[Tensor]) -> Evaluation:
-    """Loss, accuracy and metrics of the outputs of all batches, in order."""
-    losses, correct, predicted = [], [], 0
-    measured: dict[str, list[Tensor]] = {name: [] for name in objective.metrics}
-    for (_, targets), output in zip(objective.batches, outputs, strict=True):
-        losses.append(guards.batch_loss(objective.loss_fn, output, targets))
-        for name, metric in objective.metrics.items():
-            measured[name].append(guards.batch_metric(name, metric, output, targets))
-        if guards.are_classes(output, targets):
-            best = output.max(dim=1)
-            correct.append(((best.indices == targets) & ~best.values.isnan()).sum())
-            predicted += targets.numel()
-    accuracy = float(_float64(correct).sum() / predicted) if predicted else math.nan
-    sizes = torch.tensor([len(targets) for _, targets in objective.batches]).double()
-
-    def mean(values: list[Tensor]) -> float:
-        return float(_float64(values) @ sizes / sizes.sum())
-
-    metrics = {name: mean(values) for name, values in measured.items()}
-    return Evaluation(loss=mean(losses), accuracy=accuracy, metrics=metrics)
-
-
-def _float64(values: list[Tensor]) -> Tensor:
-    return torch.stack(values).cpu().double()
+def score_of(objective: Objective, outputs: Iterable[Tensor]) -> Evaluation:
+    """Loss, accuracy and metrics of an objective from the outputs of its batches, in order."""
+    return score(outputs, objective.batches, objective.loss_fn, objective.metrics)

@@ -1,10 +1,8 @@
 """The loss as a deterministic function of a flat parameter vector."""
 
 import copy
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from landscape import guards
 from landscape.batches import PARTITION_SEED, Batch, read_batches
+from landscape.evaluations import Evaluation, score
 from landscape.layouts import Layout
 from landscape.modules import (
     batch_norms,
@@ -40,18 +39,6 @@ __all__ = [
     "layout_of",
     "load_theta",
 ]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What one pass over the data gives."""
-
-    loss: float
-    """Mean task loss in nats."""
-    accuracy: float
-    """Fraction of correct classes; NaN where the targets are not class indices."""
-    metrics: dict[str, float] = field(default_factory=dict)
-    """The objective's own metrics by name, as means over samples."""
 
 
 class Objective:
@@ -157,23 +144,8 @@ class Objective:
             values |= fit_buffers(self.model, buffers)
         if self._policy == "recomputed":
             values |= self._recompute_statistics(values)
-        losses, correct, predicted = [], [], 0
-        measured: dict[str, list[Tensor]] = {name: [] for name in self.metrics}
-        for inputs, targets in self.batches:
-            loss, output = self._loss(values, inputs, targets)
-            losses.append(loss.detach())
-            for name, metric in self.metrics.items():
-                measured[name].append(guards.batch_metric(name, metric, output, targets))
-            if guards.are_classes(output, targets):
-                best = output.max(dim=1)
-                correct.append(((best.indices == targets) & ~best.values.isnan()).sum())
-                predicted += targets.numel()
-        accuracy = float(_float64(correct).sum() / predicted) if predicted else math.nan
-        metrics = {name: self._mean(values) for name, values in measured.items()}
-        return Evaluation(loss=self._mean(losses), accuracy=accuracy, metrics=metrics)
-
-    def _mean(self, values: list[Tensor]) -> float:
-        return float(_float64(values) @ self._sizes / self._sizes.sum())
+        outputs = (self._output(values, inputs) for inputs, _ in self.batches)
+        return score(outputs, self.batches, self.loss_fn, self.metrics)
 
     def at(
         self, theta: Tensor | np.ndarray, buffers: Mapping[str, Any] | None = None
@@ -337,10 +309,6 @@ def _check_arguments(model: Any, bn: str, dtype: torch.dtype | None, batch_size:
         raise ValueError(f"dtype must be a floating-point type, got {dtype}; try torch.float64")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-
-
-def _float64(values: list[Tensor]) -> Tensor:
-    return torch.stack(values).cpu().double()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from landscape import guards
-from landscape.engines import Engine, score
+from landscape.engines import Engine, score_of
 from landscape.objectives import Evaluation, Objective
 
 _SHARES = (1 / 16, 1 / 8)
@@ -68,7 +68,7 @@ class MixedEngine:
         again = top.clone()
         again[drawn] = True
         mixed = self._replaced(outputs, again)
-        found = score(self.objective, mixed)
+        found = score_of(self.objective, mixed)
         after = _slopes(self.objective, mixed)
         change = torch.cat(
             [

@@ -237,7 +237,7 @@ def wrong_scores(change):
         found = landscape_score(objective, outputs)
         return Evaluation(**{**vars(found), **change(found)})
 
-    landscape_score = landscape.engines.score
+    landscape_score = landscape.engines.score_of
     return score
 
 
@@ -253,7 +253,7 @@ def wrong_scores(change):
 )
 def test_any_wrong_number_sends_to_the_plain_path(monkeypatch, change):
     objective = objective_of(metrics={"margin": lambda output, y: output.max(1).values.mean()})
-    monkeypatch.setattr(landscape.engines, "score", wrong_scores(change))
+    monkeypatch.setattr(landscape.engines, "score_of", wrong_scores(change))
     path = choose_path(objective, near(objective))
     assert path.facts["path"] == "plain"
     assert "differs" in path.facts["path_note"]
@@ -323,7 +323,7 @@ def test_infinity_and_nan_that_overflow_confuses_are_the_plain_paths(monkeypatch
     def infinite(found):
         return {"loss": math.inf if math.isnan(found.loss) else found.loss}
 
-    monkeypatch.setattr(landscape.engines, "score", wrong_scores(infinite))
+    monkeypatch.setattr(landscape.engines, "score_of", wrong_scores(infinite))
     path = choose_path(objective, [far, objective.theta])
     assert path.facts["path"] == "folded+fused"
     assert path._engine.evaluate(far).loss == math.inf
@@ -597,7 +597,7 @@ class Shifted:
 
     def evaluate(self, theta, buffers=None):
         self.place(theta)
-        return landscape.engines.score(
+        return landscape.engines.score_of(
             self.objective, [self.outputs(x) for x, _ in self.objective.batches]
         )
 
