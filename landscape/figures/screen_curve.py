@@ -21,6 +21,10 @@ from landscape.figures.template import (
 from landscape.results import Curve
 
 
+_FLATTEST = 0.5
+"""Least height of the plane of a curve, as a share of its width."""
+
+
 def plot_curve(
     curve: Curve,
     *,
@@ -142,6 +146,8 @@ def _plot_plane(curve: Curve, theme: str, color: int) -> go.Figure:
     shared = {"mirror": True, "constrain": "domain", "nticks": 6}
     everything = np.concatenate([curve.position, curve.bend_position])
     (left, right), (low, high) = (room(values) for values in everything.T)
+    flat = max(_FLATTEST * (right - left) - (high - low), 0) / 2  # names need room beside a line
+    low, high = low - flat, high + flat
     figure.update_xaxes(
         title_text="distance along the straight line", range=[left, right], **shared
     )
