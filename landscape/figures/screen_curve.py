@@ -20,7 +20,6 @@ from landscape.figures.template import (
 )
 from landscape.results import Curve
 
-
 _FLATTEST = 0.5
 """Least height of the plane of a curve, as a share of its width."""
 
