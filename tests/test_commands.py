@@ -9,6 +9,7 @@ import time
 import pytest
 
 from landscape.__main__ import COMMANDS
+from landscape.runs import Run
 
 ANALYSES = ("profile", "surface", "spectrum", "consistency", "trajectory")
 
@@ -139,7 +140,7 @@ def test_training_refuses_a_folder_that_exists(landscape, run):
     assert json.loads((run.path / "run.json").read_text())["id"] == run.id
 
 
-def test_a_killed_analysis_leaves_nothing_half_written(run):
+def test_a_killed_analysis_leaves_its_points_and_no_result(run):
     words = ["surface", str(run.path), "--points", "61", "--samples", "0"]
     process = subprocess.Popen(
         [sys.executable, "-m", "landscape", *words],
@@ -149,7 +150,8 @@ def test_a_killed_analysis_leaves_nothing_half_written(run):
     time.sleep(4)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert not list(run.path.glob("results/*"))
+    assert [path.suffix for path in run.path.glob("results/[!.]*")] == [".part"]
+    assert Run(run.path).results() == []
 
 
 def test_the_run_list_names_every_run_and_fits_a_narrow_terminal(landscape, run):

@@ -16,6 +16,7 @@ import pytest
 
 from landscape import writers
 from landscape.layouts import Entry, Layout
+from landscape.result_files import SCHEMA_VERSION
 from landscape.runs import COLUMNS, Run, RunFileError
 from landscape.writers import RunWriter
 
@@ -328,7 +329,7 @@ def test_run_json_is_whole_and_tells_schema_times_and_settings(tmp_path):
     after = json.loads((tmp_path / "a" / "run.json").read_text())
     changed = {name for name in after if name != "summary" and before[name] != after[name]}
     assert changed == {"status", "ended"}
-    assert after["schema_version"] == "1.0"
+    assert after["schema_version"] == SCHEMA_VERSION
     assert after["group"] == "abc"
     assert after["created"].endswith("Z")
     assert after["summary"]["test_loss"] == 0.5
