@@ -68,8 +68,9 @@ def plot_curve(
     figure.update_xaxes(
         title_text="position t",
         range=[-0.02, 1.02],
-        tickvals=[0, 0.25, 0.5, 0.75, 1],
-        ticktext=[f"0<br>{first}", "0.25", "0.5", "0.75", f"1<br>{last}"],
+        tickvals=[0, 0.5, 1],
+        ticktext=[f"0<br>{first}", "0.5", f"1<br>{last}"],
+        tickangle=0,  # names stay level in a narrow pane
     )
     figure.update_yaxes(value_axis(*finite_range([*lines.values()], scale, limits), scale, title))
     figure.update_layout(margin={"b": 52, "r": 28})
@@ -146,7 +147,8 @@ def _plot_plane(curve: Curve, theme: str, color: int) -> go.Figure:
     everything = np.concatenate([curve.position, curve.bend_position])
     (left, right), (low, high) = (room(values) for values in everything.T)
     flat = max(_FLATTEST * (right - left) - (high - low), 0) / 2  # names need room beside a line
-    low, high = low - flat, high + flat
+    beside = 0.12 * (right - left)
+    low, high = low - flat - beside * bool(below), high + flat + beside * (not below)
     figure.update_xaxes(
         title_text="distance along the straight line", range=[left, right], **shared
     )
