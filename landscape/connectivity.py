@@ -30,6 +30,7 @@ def measure_barrier(
     *,
     points: int = 25,
     test: Objective | None = None,
+    chunk: int | None = None,
     work: Keeper | None = None,
     progress: Progress | None = None,
 ) -> Barrier:
@@ -54,6 +55,7 @@ def measure_barrier(
         points: Points inside each line, at least 1; of an odd number one is in the middle. 25 to
             30 are customary.
         test: The loss over the test data, to be measured in the same pass.
+        chunk: Samples evaluated at a time; chosen by a short probe by default.
         work: Keeps every point as soon as it is measured, and gives back those of before.
         progress: Called with points done and points in total.
 
@@ -87,7 +89,9 @@ def measure_barrier(
 
     order = [*range(len(minima))]
     order += [len(minima) + pair * points + step for step in inside for pair in range(len(pairs))]
-    fields, facts = measure_places(objective, place, order, test=test, work=work, progress=progress)
+    fields, facts = measure_places(
+        objective, place, order, test=test, chunk=chunk, work=work, progress=progress
+    )
     lines: dict[str, Any] = {
         name: _lines(values, len(minima), pairs) for name, values in fields.items()
     }
@@ -117,6 +121,7 @@ def measure_places(
     order: Iterable[int],
     *,
     test: Objective | None,
+    chunk: int | None = None,
     work: Keeper | None,
     progress: Progress | None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -127,6 +132,7 @@ def measure_places(
         place: Gives a point by its index.
         order: All indices, from 0 without a gap, in the order of their visit.
         test: The loss over the test data.
+        chunk: Samples evaluated at a time.
         work: Keeps every point.
         progress: Called with points done and points in total.
 
@@ -141,7 +147,7 @@ def measure_places(
         test=test,
         eigenvalues=False,
         precision="full",
-        chunk=None,
+        chunk=chunk,
         first=first,
         keeper=keeper,
     )

@@ -19,7 +19,6 @@ Place = tuple[Tensor, Mapping[str, Any] | None]
 
 EIGENVALUES = ("lambda_min", "lambda_max", "lambda_residual")
 _EIGENVALUE_TOLERANCE = 1e-2
-_PRECISION_POINTS = 16
 
 
 class Meter:

@@ -52,7 +52,7 @@ def profile(
             plane,
             extent=extent,
             points=options.points,
-            repeats=options.repeats if options.plane == "random" else 1,
+            repeats=_repeats(options),
             test=test,
             eigenvalues=options.eigenvalues,
             precision=options.precision,
@@ -122,6 +122,7 @@ def barrier(
             subject.weights,
             points=options.points,
             test=test,
+            chunk=chunk,
             work=work,
             progress=progress,
         )
@@ -165,7 +166,7 @@ def estimate(kind: str, subject: Subject, options: Any, *, chunk: int | None) ->
     objective, test = _objectives(subject, options)
     minima = len(subject.weights)
     points = {
-        "profile": lambda: options.points * options.repeats,
+        "profile": lambda: options.points * _repeats(options),
         "surface": lambda: options.points**2,
         "barrier": lambda: minima + options.points * minima * (minima - 1) // 2,
     }[kind]()
@@ -176,6 +177,11 @@ def estimate(kind: str, subject: Subject, options: Any, *, chunk: int | None) ->
         precision=getattr(options, "precision", "full"),
         chunk=chunk,
     )
+
+
+def _repeats(options: ProfileOptions) -> int:
+    """Only random directions can be drawn anew."""
+    return options.repeats if options.plane == "random" else 1
 
 
 def _objectives(subject: Subject, options: Any) -> tuple[Objective, Objective | None]:

@@ -123,6 +123,18 @@ def test_a_dry_run_tells_points_time_and_memory_and_measures_nothing(run, landsc
     assert cost["seconds"] >= cost["points"] * cost["seconds_point"] - 0.1
 
 
+def test_a_profile_along_one_direction_costs_no_repeats(run, landscape):
+    words = ("--samples", "100", "--plane", "aace", "--dry-run", "--json")
+    (cost,) = stored(landscape("profile", run.path, *words))
+    assert cost["points"] == 21
+
+
+def test_the_chunk_of_a_barrier_is_heard(three, landscape):
+    done = landscape("barrier", three[0].path, three[1].path, "--chunk", "0")
+    assert done.returncode == 2
+    assert "chunk must be at least 1" in done.stderr
+
+
 def test_rise_finds_the_extent(run, landscape):
     surface = result(landscape("surface", run.path, *SMALL, "--rise", "3", "--json"))
     center = surface.facts["center_loss"]
