@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from landscape.spans import line_plane as line_plane
     from landscape.spans import span_plane as span_plane
     from landscape.spans import three_point_plane as three_point_plane
-    from landscape.spectra import estimate_density as estimate_density
+    from landscape.densities import estimate_density as estimate_density
     from landscape.spectra import find_eigenpairs as find_eigenpairs
     from landscape.surfaces import measure_profile as measure_profile
     from landscape.surfaces import measure_surface as measure_surface
@@ -75,7 +75,7 @@ _HOME = {
     "measure_barrier": "connectivity",
     "measure_curve": "curves",
     "find_eigenpairs": "spectra",
-    "estimate_density": "spectra",
+    "estimate_density": "densities",
     "measure_consistency": "consistency",
     "measure_trajectory": "trajectories",
     # train and record

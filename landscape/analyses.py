@@ -21,7 +21,8 @@ from landscape.options import (
 from landscape.perturbations import Perturbation
 from landscape.results import Result, Spectrum
 from landscape.runs import Run
-from landscape.spectra import estimate_density, find_eigenpairs
+from landscape.densities import estimate_density
+from landscape.spectra import find_eigenpairs
 from landscape.subjects import Subject
 from landscape.surface_analyses import barrier, curve, profile, surface
 from landscape.trajectories import measure_trajectory

@@ -24,7 +24,8 @@ from landscape.modules import Weights
 from landscape.objectives import Objective
 from landscape.perturbations import displacement, sam
 from landscape.planes import Plane, random_plane
-from landscape.spectra import estimate_density, find_eigenpairs
+from landscape.densities import estimate_density
+from landscape.spectra import find_eigenpairs
 from landscape.surfaces import measure_profile, measure_surface
 
 _RHO = 0.3  # radius of case 9

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from landscape.fast import EvaluationPath, choose_path, precision_error
 from landscape.objectives import Evaluation, Objective
-from landscape.spectra import NotFiniteError, find_eigenpairs
+from landscape.operators import NotFiniteError
+from landscape.spectra import find_eigenpairs
 from landscape.visits import Keeper
 
 Place = tuple[Tensor, Mapping[str, Any] | None]

@@ -139,7 +139,7 @@ class Objective:
         Raises:
             ValueError: If theta or the buffers do not fit the model.
         """
-        values = self._parameters(self._as_theta(theta))
+        values = self.parameters(self._as_theta(theta))
         if buffers is not None:
             values |= fit_buffers(self.model, buffers)
         if self._policy == "recomputed":
@@ -173,10 +173,10 @@ class Objective:
         Raises:
             ValueError: If the policy is "recomputed", or the loss does not depend on theta.
         """
-        with _derivatives(self._policy):
+        with self.derivatives():
             theta = self._as_theta(theta).clone().requires_grad_()
             total = torch.zeros_like(theta)
-            for weight, loss in self._weighted_losses(theta):
+            for weight, loss in self.weighted_losses(theta):
                 total.add_(torch.autograd.grad(loss, theta)[0], alpha=weight)
         return total
 
@@ -190,11 +190,11 @@ class Objective:
         Raises:
             ValueError: If the policy is "recomputed", or the loss does not depend on theta.
         """
-        with _derivatives(self._policy):
+        with self.derivatives():
             v = self._as_theta(v).clone()
             theta = self._as_theta(theta).clone().requires_grad_()
             total = torch.zeros_like(theta)
-            for weight, loss in self._weighted_losses(theta):
+            for weight, loss in self.weighted_losses(theta):
                 gradient = torch.autograd.grad(loss, theta, create_graph=True)[0]
                 if not gradient.requires_grad:
                     continue  # the loss is linear in theta: its Hessian is zero
@@ -203,19 +203,46 @@ class Objective:
                     total.add_(part, alpha=weight)
         return total
 
-    def _weighted_losses(self, theta: Tensor) -> Iterator[tuple[float, Tensor]]:
-        """Yield (share of the samples, loss) of each batch, with a graph down to theta."""
-        total = float(self._sizes.sum())
-        for inputs, targets in self.batches:
-            loss, _ = self._loss(self._parameters(theta), inputs, targets)
+    @contextmanager
+    def derivatives(self) -> Iterator[None]:
+        """Turn graphs on wherever we are called; fused attention has no second derivative.
+
+        Raises:
+            ValueError: If the policy is "recomputed".
+        """
+        if self._policy == "recomputed":
+            raise ValueError(
+                'bn="recomputed" has no derivatives here: statistics over all data would have to '
+                'be differentiated; use bn="frozen" or bn="batch"'
+            )
+        with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            with exact_convolutions():
+                yield
+
+    @property
+    def shares(self) -> list[float]:
+        """Each batch's share of the samples; they sum to 1."""
+        return (self._sizes / self._sizes.sum()).tolist()
+
+    def weighted_losses(self, theta: Tensor) -> Iterator[tuple[float, Tensor]]:
+        """Yield (share of the samples, loss) of each batch, with a graph down to theta.
+
+        To be used within `derivatives()`.
+
+        Raises:
+            ValueError: If the loss does not depend on theta.
+        """
+        for share, (inputs, targets) in zip(self.shares, self.batches, strict=True):
+            loss, _ = self.batch_loss(self.parameters(theta), inputs, targets)
             if not loss.requires_grad:
                 raise ValueError(
                     "the loss must depend on the trainable parameters, got a constant; look for "
                     "detach(), no_grad() or argmax in the model or the loss"
                 )
-            yield len(inputs) / total, loss
+            yield share, loss
 
-    def _parameters(self, theta: Tensor) -> dict[str, Tensor]:
+    def parameters(self, theta: Tensor) -> dict[str, Tensor]:
+        """Views of theta [param] by name, and the buffers: what the model is called with."""
         parts = theta.split([entry.size for entry in self.layout])
         return self._buffers | {
             entry.name: part.view(entry.shape).to(dtype)
@@ -257,18 +284,19 @@ class Objective:
         with guards.explaining_output(self.model, inputs):
             return functional_call(self.model, values, (inputs,))
 
-    def _loss(
+    def batch_loss(
         self, values: dict[str, Tensor], inputs: Tensor, targets: Tensor
     ) -> tuple[Tensor, Any]:
+        """Mean loss and output of one batch, with parameters and buffers by name."""
         output = self._output(values, inputs)
         return guards.batch_loss(self.loss_fn, output, targets), output
 
     @torch.inference_mode()
     def _check(self) -> None:
         """Refuse what could not be measured truly: randomness, other reductions, coupling."""
-        values = self._parameters(self.theta)
+        values = self.parameters(self.theta)
         guards.check_deterministic(
-            self.model, self.loss_fn, lambda: self._loss(values, *self.batches[0])
+            self.model, self.loss_fn, lambda: self.batch_loss(values, *self.batches[0])
         )
         guards.check_mean(
             self.loss_fn,
@@ -309,16 +337,3 @@ def _check_arguments(model: Any, bn: str, dtype: torch.dtype | None, batch_size:
         raise ValueError(f"dtype must be a floating-point type, got {dtype}; try torch.float64")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-
-
-@contextmanager
-def _derivatives(policy: str) -> Iterator[None]:
-    """Turn graphs on wherever we are called; fused attention has no second derivative."""
-    if policy == "recomputed":
-        raise ValueError(
-            'bn="recomputed" has no derivatives here: statistics over all data would have to be '
-            'differentiated; use bn="frozen" or bn="batch"'
-        )
-    with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-        with exact_convolutions():
-            yield

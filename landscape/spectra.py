@@ -1,10 +1,9 @@
-"""Curvature: eigenpairs of the Hessian by Lanczos, its spectral density by quadrature.
+"""Eigenpairs of the Hessian, or another symmetric operator, by Lanczos.
 
 One Krylov space sees each multiple eigenvalue once. So eigenvectors found are locked, and Lanczos
 starts again from a random vector orthogonal to them, until nothing more that is wanted turns up.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,9 +13,9 @@ from torch import Tensor
 
 from landscape.lanczos import Tridiagonalization, lanczos, norm
 from landscape.objectives import Objective
-from landscape.results import Density, Spectrum
+from landscape.operators import Operator, Products, Progress, as_operator
+from landscape.results import Spectrum
 
-OPERATOR = "Hessian of the mean loss"
 WHICH = ("LM", "LA", "SA", "BE")
 
 # A random start holds about 1/√param of each eigenvector: a residual may be small before that part
@@ -27,15 +26,9 @@ _LEAST_STEPS = 12
 _MARGIN = 0.5
 _EVERY_STEP = 50  # up to here convergence is asked for at every step, then at each fifth
 
-Progress = Callable[[int, int], None]
-
-
-class NotFiniteError(ValueError):
-    """A Hessian-vector product holds NaN or infinity."""
-
 
 def find_eigenpairs(
-    objective: Objective,
+    source: Objective | Operator,
     *,
     k: int,
     which: str = "LM",
@@ -44,7 +37,7 @@ def find_eigenpairs(
     max_matvecs: int | None = None,
     progress: Progress | None = None,
 ) -> Spectrum:
-    """Find k eigenpairs of the Hessian of the mean loss at `objective.theta`.
+    """Find k eigenpairs of the Hessian of the mean loss at `objective.theta`, or of an operator.
 
     Eigenvalues keep their signs and come as often as they are multiple. They are sorted as `which`
     says: "LM" largest magnitude first, "LA" largest first, "SA" smallest first, "BE" the larger
@@ -52,7 +45,7 @@ def find_eigenpairs(
     eigenvector is positive.
 
     Args:
-        objective: The loss as a function of theta.
+        source: The loss as a function of theta, for its Hessian; or any operator.
         k: How many, between 1 and the number of parameters.
         which: "LM", "LA", "SA" or "BE".
         tolerance: Largest residual, relative to the largest |λ| seen.
@@ -70,20 +63,20 @@ def find_eigenpairs(
 
     Source: Parlett, The Symmetric Eigenvalue Problem, chapter 13.
     """
-    size = objective.theta.numel()
+    operator = as_operator(source)
+    size = operator.size
     allowed = 10 * k + 200 if max_matvecs is None else max_matvecs
     _check_request(k, which, tolerance, allowed, size)
-    products = _Products(objective, allowed, progress)
-    none = objective.theta.new_empty(0, size)
+    products = Products(operator, allowed, progress)
+    none = operator.origin.new_empty(0, size)
     found = _Found(k=k, which=which, tolerance=tolerance, vectors=none, rest_vectors=none)
     generator = torch.Generator().manual_seed(seed)
     while not found.complete and products.count < allowed - k:
-        start = torch.randn(size, generator=generator, dtype=torch.float64).to(objective.theta)
+        start = torch.randn(size, generator=generator, dtype=torch.float64).to(operator.origin)
         budget = allowed - k - products.count
         found.add(lanczos(products, start, budget, locked=found.vectors, stop=found.suffices))
     values, residuals, vectors = _verify(products, found)
-    if progress is not None:
-        progress(products.count, products.count)
+    products.show(end=True)
     return Spectrum(
         eigenvalues=values,
         residuals=residuals,
@@ -93,8 +86,7 @@ def find_eigenpairs(
         tolerance=tolerance,
         eigenvectors=vectors.float().cpu().numpy(),
         facts={
-            **objective.facts,
-            "operator": OPERATOR,
+            **operator.facts,
             "which": which,
             "tolerance": tolerance,
             "seed": seed,
@@ -102,104 +94,6 @@ def find_eigenpairs(
             "complete": found.complete,
         },
     )
-
-
-def estimate_density(
-    objective: Objective,
-    *,
-    probes: int,
-    steps: int,
-    seed: int,
-    progress: Progress | None = None,
-) -> Density:
-    """Estimate the spectral density of the Hessian by stochastic Lanczos quadrature.
-
-    Each Rademacher probe v (entries ±1/√param) gives nodes θ_i, the Ritz values of `steps` Lanczos
-    steps, and weights w_i, the squared first components of the eigenvectors of T. Σ w_i θ_i^p is
-    vᵀ H^p v for p <= 2 steps − 1, and the density is Σ w_i N(θ_i, σ²), averaged over probes. σ is
-    the median of the node spacing by mass: half of the spectrum is drawn at least as smooth as it
-    is resolved, whatever the units of the loss. With single nodes it is 1 % of the largest |θ|.
-
-    Args:
-        objective: The loss as a function of theta.
-        probes: How many random vectors, at least 1; the trace has an error from 2 on.
-        steps: Lanczos steps of each, at least 1. With as many as there are distinct eigenvalues
-            the quadrature is exact, and NaN fills the nodes of a probe that needed fewer.
-        seed: Seed of the probes.
-        progress: Called with products done and products allowed.
-
-    Returns:
-        The density; `facts["trace"]` and its standard error over probes, `facts["trace_error"]`
-        (NaN for a single probe), come from the same products.
-
-    Raises:
-        ValueError: Probes or steps below 1, or a product is not finite.
-
-    Source: Ghorbani, Krishnan and Xiao, ICML 2019, section 2; Golub and Meurant, Matrices,
-        Moments and Quadrature, chapter 6.
-    """
-    for name, value in (("probes", probes), ("steps", steps)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    theta = objective.theta
-    size = theta.numel()
-    steps = min(steps, size)
-    products = _Products(objective, probes * steps, progress)
-    generator = torch.Generator().manual_seed(seed)
-    nodes, weights = np.full((2, probes, steps), np.nan)
-    traces = np.empty(probes)
-    for probe in range(probes):
-        signs = torch.randint(0, 2, (size,), generator=generator) * 2 - 1
-        known = lanczos(products, signs.to(theta) / math.sqrt(size), steps)
-        values, _, vectors = known.ritz()
-        nodes[probe, : len(values)] = values
-        weights[probe, : len(values)] = vectors[0] ** 2
-        traces[probe] = size * known.alpha[0]
-    if progress is not None:
-        progress(products.count, products.count)
-    error = float(traces.std(ddof=1)) / math.sqrt(probes) if probes > 1 else math.nan
-    return Density(
-        nodes=nodes,
-        weights=weights,
-        size=size,
-        sigma=_spacing(nodes, weights),
-        matvecs=products.count,
-        facts={
-            **objective.facts,
-            "operator": OPERATOR,
-            "seed": seed,
-            "probes": probes,
-            "steps": steps,
-            "probe": "Rademacher",
-            "sigma_rule": "median node spacing by mass",
-            "trace": float(traces.mean()),
-            "trace_error": error,
-        },
-    )
-
-
-class _Products:
-    """Hessian-vector products at the objective's theta: counted, and refused when not finite."""
-
-    def __init__(self, objective: Objective, allowed: int, progress: Progress | None) -> None:
-        self.objective, self.allowed, self.progress = objective, allowed, progress
-        self.count = 0
-
-    def __call__(self, vector: Tensor) -> Tensor:
-        product = self.objective.hessian_vector(vector)
-        self.count += 1
-        if self.progress is not None:
-            self.progress(self.count, self.allowed)
-        bad = ~torch.isfinite(product)
-        if bad.any():
-            first = int(bad.nonzero()[0])
-            name = next(e.name for e in self.objective.layout if first < e.slice.stop)
-            raise NotFiniteError(
-                f"Hessian-vector products must be finite, got NaN or infinity in {int(bad.sum())} "
-                f"of {bad.numel()} entries of product {self.count}, first in {name!r}; check that "
-                "the loss is finite and twice differentiable at this theta"
-            )
-        return product
 
 
 @dataclass(kw_only=True)
@@ -273,7 +167,7 @@ def _ends(which: str, k: int) -> list[tuple[Callable[[np.ndarray], np.ndarray], 
     return [(key, count) for key, count in ends if count]
 
 
-def _verify(products: "_Products", found: _Found) -> tuple[np.ndarray, np.ndarray, Tensor]:
+def _verify(products: Products, found: _Found) -> tuple[np.ndarray, np.ndarray, Tensor]:
     """Return values, recomputed residuals and vectors, best within the span found, in order."""
     vectors = found.best()
     # One Newton step to orthonormal rows: between sweeps they are so to float32's sums only.
@@ -302,19 +196,6 @@ def _ritz_vectors(known: Tridiagonalization, inner: np.ndarray) -> Tensor:
     vectors = torch.from_numpy(inner.T.copy()).to(known.basis) @ known.basis
     lengths = torch.linalg.vector_norm(vectors, dim=1, keepdim=True, dtype=torch.float64)
     return vectors / lengths.to(vectors)
-
-
-def _spacing(nodes: np.ndarray, weights: np.ndarray) -> float:
-    """Return the median node spacing by mass; 1 % of the largest |node| for single nodes."""
-    gaps, mass = [], []
-    for theta, weight in zip(nodes, weights, strict=True):
-        theta, weight = theta[np.isfinite(theta)], weight[np.isfinite(theta)]
-        gaps.append(np.gradient(theta) if len(theta) > 1 else np.zeros(1))
-        mass.append(weight)
-    gap, share = np.concatenate(gaps), np.concatenate(mass)
-    order = np.argsort(gap)
-    middle = np.searchsorted(np.cumsum(share[order]), share.sum() / 2)
-    return float(gap[order][middle]) or 0.01 * float(np.nanmax(np.abs(nodes)))
 
 
 def _check_request(k: int, which: str, tolerance: float, allowed: int, size: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class ProgressBar:
-    """A tqdm bar fed with (done, total), made at the first call; use as a context manager."""
+    """A tqdm bar fed with (done, total, note), made at the first call; use as a context manager."""
 
     def __init__(self, label: str, *, quiet: bool = False) -> None:
         self._label, self._quiet, self._bar = label, quiet, None
@@ -17,8 +17,8 @@ class ProgressBar:
     def __enter__(self) -> "ProgressBar":
         return self
 
-    def __call__(self, done: int, total: int) -> None:
-        """Show that `done` of `total` is done."""
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Show that `done` of `total` is done, and a few words of what is known so far."""
         if self._quiet:
             return
         if self._bar is None:
@@ -33,10 +33,11 @@ class ProgressBar:
                 ncols=min(columns, 100) - 1,
                 mininterval=0.2 if sys.stderr.isatty() else 20,  # a log needs no animation
                 leave=False,
-                bar_format="{desc} {percentage:3.0f} % |{bar}| {n}/{total}, {remaining} left",
+                bar_format="{desc} {percentage:3.0f} % |{bar}| {n}/{total}, {remaining} left{postfix}",
             )
         if total != self._bar.total:
             self._bar.total = total
+        self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(done - self._bar.n)
 
     def __exit__(self, *error: object) -> None:
