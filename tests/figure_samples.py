@@ -3,6 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+from curvature_samples import CURVATURE_FACTS as CURVATURE_FACTS
+from curvature_samples import curvature as curvature
+from curvature_samples import deflated_density as deflated_density
+from curvature_samples import ends_spectrum as ends_spectrum
+from curvature_samples import sharpness as sharpness
+from curvature_samples import stability as stability
+from curvature_samples import trace as trace
 
 from landscape.results import (
     Barrier,

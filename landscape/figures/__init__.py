@@ -14,6 +14,10 @@ FIGURES = {
     "curve": ("plot_curve", "draw_curve"),
     "spectrum": ("plot_spectrum", "draw_spectrum"),
     "density": ("plot_density", "draw_density"),
+    "trace": ("plot_trace", "draw_trace"),
+    "sharpness": ("plot_sharpness", "draw_sharpness"),
+    "stability": ("plot_stability", "draw_stability"),
+    "curvature": ("plot_curvature", "draw_curvature"),
     "consistency": ("plot_consistency", "draw_consistency"),
     "trajectory": ("plot_trajectory", "draw_trajectory"),
 }
