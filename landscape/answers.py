@@ -6,6 +6,7 @@ digest of the data. Points measured one by one survive whatever ends the process
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,21 @@ from landscape.provenance import describe_environment
 from landscape.result_files import load_result, result_key, save_result
 from landscape.results import Result
 from landscape.runs import read_stored
+from landscape.savepoints import FileSavepoint, Savepoint
 from landscape.subjects import Subject
+from landscape.terminal import Progress
 from landscape.work import Work, discard_stale
 from landscape.writers import utc_now
 
-Progress = Callable[[int, int], None]
+__all__ = [
+    "Interrupted",
+    "Progress",
+    "Stored",
+    "Unfinished",
+    "answer",
+    "answer_by_points",
+    "answer_in_steps",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +56,15 @@ class Unfinished:
     total: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Interrupted:
+    """What was known of a result when Ctrl-C came; its file lies in no results folder."""
+
+    result: Result
+    folder: Path
+    """Where the state is kept from which the next process goes on."""
+
+
 def answer(
     subject: Subject,
     kind: str,
@@ -60,6 +80,47 @@ def answer(
     start = time.monotonic()
     result = _signed(measure(), subject, kind, question, objective, start)
     save_result(result, path, replace=again)
+    return Stored(path=path, result=result, found=False)
+
+
+def answer_in_steps(
+    subject: Subject,
+    kind: str,
+    question: dict[str, Any],
+    objective: Objective,
+    measure: Callable[[Savepoint], Result],
+    *,
+    again: bool,
+    first: bool = True,
+) -> Stored | Interrupted:
+    """Find the answer, or measure and store it; a killed measurement goes on where it was saved.
+
+    Args:
+        subject: What is measured.
+        kind: Kind of the result.
+        question: All options that change the answer.
+        objective: Whose data they are about.
+        measure: Measures, beginning at what the savepoint holds and saving there.
+        again: Whether to measure even what is there.
+        first: Whether this is the process that stores, of several that measure the same together.
+
+    Raises:
+        ValueError: If another process is measuring the same.
+    """
+    path = _path(subject, kind, question, objective)
+    folder = path.with_suffix(".part")
+    if path.exists() and not again:
+        discard_stale(folder, path)
+        return _found(path, subject)
+    start = time.monotonic()
+    with Work(folder) if first else nullcontext() as work:
+        savepoint = FileSavepoint(folder / "savepoint.h5", keep=first)
+        result = _signed(measure(savepoint), subject, kind, question, objective, start)
+        if result.facts.get("interrupted"):
+            return Interrupted(result=result, folder=folder)
+        if work is not None:
+            save_result(result, path, replace=again)
+            work.remove()
     return Stored(path=path, result=result, found=False)
 
 

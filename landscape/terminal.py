@@ -5,7 +5,15 @@ import math
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
+
+
+class Progress(Protocol):
+    """Told how far a measurement is."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """`done` of `total`, and a few words of what is known so far."""
+        ...
 
 
 class ProgressBar:
@@ -33,7 +41,8 @@ class ProgressBar:
                 ncols=min(columns, 100) - 1,
                 mininterval=0.2 if sys.stderr.isatty() else 20,  # a log needs no animation
                 leave=False,
-                bar_format="{desc} {percentage:3.0f} % |{bar}| {n}/{total}, {remaining} left{postfix}",
+                bar_format="{desc} {percentage:3.0f} % |{bar}| "
+                "{n}/{total}, {remaining} left{postfix}",
             )
         if total != self._bar.total:
             self._bar.total = total
