@@ -1,0 +1,147 @@
+"""Where gradient and perturbations point among the top eigenvectors, on the screen."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from landscape.figures import palette
+from landscape.figures.scales import choose_scale, finite_range
+from landscape.figures.summaries import last_finite
+from landscape.figures.template import (
+    add_end_labels,
+    add_lr_drops,
+    add_selected_step,
+    band,
+    context_line,
+    new_figure,
+    null_name,
+    run_line,
+    run_name,
+    step_axis,
+    value_axis,
+)
+from landscape.results import Curvature
+
+DIRECTIONS = {"sam": 0, "aace": 1, "usam": 2}
+"""Color index of a perturbation, the same on every page; the gradient has the one after."""
+
+
+def direction_color(name: str) -> int:
+    """Color index of a direction."""
+    return DIRECTIONS.get(name.lower(), len(DIRECTIONS))
+
+
+def plot_alignment(
+    curvature: Curvature,
+    *,
+    quantity: str = "cosine",
+    drops: Sequence[tuple[float, float]] = (),
+    selected: float | None = None,
+    theme: str = "light",
+) -> go.Figure:
+    """Draw how far directions lie along the largest curvature, at every checkpoint measured.
+
+    Args:
+        curvature: With directions measured.
+        quantity: "cosine" for |cos| to the first eigenvector, over the band in which 95 % of random
+            directions lie; "share" for the part of the direction's squared length inside the
+            space of all eigenvectors found; "rayleigh" for uᵀHu beside λ₁.
+        drops: (step, lr) where the learning rate fell.
+        selected: Step to mark.
+        theme: "light" or "dark".
+
+    Raises:
+        ValueError: If there is no such quantity, or it was not measured.
+    """
+    if quantity not in ("cosine", "share", "rayleigh"):
+        raise ValueError(f"quantity must be 'cosine', 'share' or 'rayleigh', got {quantity!r}")
+    rows = _rows(curvature, quantity)
+    if not np.isfinite(rows).any():
+        raise ValueError("the alignment of a direction at least must be measured, got none")
+    axis, figure = _frame(curvature, rows, quantity, theme)
+    add_lr_drops(figure, drops, axis, theme)
+    labels = _add_context(figure, curvature, quantity, theme)
+    for name, row in zip(curvature.direction_names, rows.T, strict=True):
+        index = direction_color(name)
+        run = palette.run_color(index)
+        figure.add_trace(
+            go.Scatter(
+                x=curvature.step,
+                y=row,
+                mode="lines+markers",
+                line=run_line(index, theme),
+                marker={"symbol": run.marker, "size": 6, "color": run.on(theme)},
+                hovertemplate=f"{name}<br>step %{{x:,.0f}}<br>%{{y:.3~g}}<extra></extra>",
+                name=name,
+            )
+        )
+        labels.append((last_finite(row), run_name(spoken(name), index, theme)))
+    add_end_labels(figure, labels, axis)
+    figure.update_xaxes(step_axis(float(curvature.step[-1])))
+    figure.update_yaxes(axis)
+    add_selected_step(figure, selected, theme)
+    return figure
+
+
+def spoken(name: str) -> str:
+    """A direction as words: perturbations are abbreviations."""
+    return name.upper() if name.lower() in DIRECTIONS else name
+
+
+def _rows(curvature: Curvature, quantity: str) -> np.ndarray:
+    """Values [c, direction]; NaN where there are none."""
+    blank = np.full((len(curvature.step), len(curvature.direction_names)), np.nan)
+    if quantity == "rayleigh":
+        return curvature.rayleigh if curvature.rayleigh.size else blank
+    if not curvature.alignment.size:
+        return blank
+    if quantity == "share":
+        return np.sum(curvature.alignment**2, axis=2)
+    return curvature.alignment[:, :, 0]
+
+
+def random_cosine(curvature: Curvature) -> float:
+    """Below this lie 95 % of |cos| between a random direction and a fixed one; NaN if not known.
+
+    A coordinate of a random unit vector of d entries is nearly normal with variance 1/d.
+    """
+    size = curvature.facts.get("parameters")
+    return 1.96 / float(np.sqrt(size)) if isinstance(size, int | float) and size > 0 else np.nan
+
+
+def _add_context(
+    figure: go.Figure, curvature: Curvature, quantity: str, theme: str
+) -> list[tuple[float, str]]:
+    """What the lines are to be read against; gives its labels."""
+    ends = np.array([0.0, 2.0 * max(float(curvature.step[-1]), 1.0)])
+    if quantity == "rayleigh":
+        top = curvature.eigenvalues[:, 0]
+        line = context_line(theme)
+        hover = "step %{x:,.0f}<br>λ<sub>1</sub> = %{y:.4~g}<extra></extra>"
+        figure.add_trace(
+            go.Scatter(
+                x=curvature.step, y=top, mode="lines", line=line, hovertemplate=hover, name="λ1"
+            )
+        )
+        muted = palette.tokens(theme).muted
+        return [(last_finite(top), f'<span style="color:{muted}">λ<sub>1</sub></span>')]
+    high = random_cosine(curvature)
+    if not np.isfinite(high) or quantity == "share":
+        return []
+    shade = palette.tokens(theme).null
+    figure.add_trace(band(ends, np.zeros(2), np.full(2, high), shade, name="null"))
+    return [(high / 2, null_name(theme))]
+
+
+def _frame(
+    curvature: Curvature, rows: np.ndarray, quantity: str, theme: str
+) -> tuple[dict, go.Figure]:
+    if quantity == "rayleigh":
+        values = [rows, curvature.eigenvalues[:, :1]]
+        scale = choose_scale(None, values)
+        axis = value_axis(*finite_range(values, scale), scale, "uᵀHu")
+    else:
+        title = "|cos| to the first eigenvector" if quantity == "cosine" else "share of length²"
+        axis = value_axis(0.0, 1.0, "linear", title)
+    return axis, new_figure(theme, "labeled")
