@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: help setup browser demo test soak check format pictures gpu-check bench-surface bench-refinement clean
+.PHONY: help setup browser demo test soak check format pictures gpu-check bench-surface bench-refinement bench-curvature clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,6 +52,11 @@ bench-surface: setup ## surfaces against other tools; writes benchmarks/surface/
 
 bench-refinement: setup ## points saved by tolerance, and whether its error holds; writes benchmarks/refinement/
 	@$(BIN)/python benchmarks/bench_refinement.py
+
+bench-curvature: setup ## Hessian products, eigenpairs and density against other tools; writes benchmarks/curvature/
+	@bash scripts/apt.sh dataset-fashion-mnist /usr/share/datasets/fashion-mnist
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@$(BIN)/python benchmarks/bench_curvature.py $(BENCH)
 
 clean: ## remove .venv and caches; data and runs stay
 	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache build dist *.egg-info

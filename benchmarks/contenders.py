@@ -13,18 +13,28 @@ LANDSCAPER = "landscaper==1.3.1"
 
 
 class Contender:
-    """A process that measures surfaces on request; its first answer says that it is ready.
+    """A process that measures on request; its first answer says that it is ready.
 
     Args:
-        name: One of `peers.CONTENDERS`.
+        name: One of those that the script knows.
         python: Interpreter to run it with.
         work: What `surface_nets.prepare` wrote.
         folder: Where its output goes, which is shown when it fails.
         threads: Of torch; that of the benchmark by default.
+        script: What it runs.
+        settings: Further words for the script.
     """
 
     def __init__(
-        self, name: str, python: str, work: Path, folder: Path, threads: int | None = None
+        self,
+        name: str,
+        python: str,
+        work: Path,
+        folder: Path,
+        threads: int | None = None,
+        *,
+        script: str = "peers.py",
+        settings: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self._log = (folder / f"{work.stem}-{name}.log").open("ab")
@@ -32,7 +42,7 @@ class Contender:
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
         self._process = subprocess.Popen(
-            [python, str(ROOT / "benchmarks" / "peers.py"), name, str(work)],
+            [python, str(ROOT / "benchmarks" / script), name, str(work), *settings],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -54,7 +64,7 @@ class Contender:
         line = self._process.stdout.readline()
         if not line:
             tail = Path(self._log.name).read_text(errors="replace")[-1500:]
-            raise SystemExit(f"bench-surface: {self.name} ended without an answer\n{tail}")
+            raise SystemExit(f"benchmark: {self.name} ended without an answer\n{tail}")
         return json.loads(line)
 
     def close(self) -> None:
