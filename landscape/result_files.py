@@ -19,7 +19,7 @@ from landscape.storage import (
     write_arrays,
 )
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 
 
 def result_key(
