@@ -1,20 +1,27 @@
 """Captions made from what a result says of itself: how it was measured, and nothing else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from landscape.figures.connections import CONNECTED
+from landscape.figures.curvature_captions import (
+    curvature_subject,
+    density_subject,
+    sharpness_subject,
+    spectrum_subject,
+    stability_subject,
+    trace_subject,
+)
+from landscape.figures.estimate_words import between
 from landscape.figures.facts import (
     SHAPES,
-    WHICH,
     batch_norm,
-    between,
     failures,
+    of_whom,
     rise_text,
     seed_text,
-    step_text,
 )
 from landscape.figures.facts import facts_rows as facts_rows
 from landscape.figures.numbers import count, number
@@ -31,24 +38,34 @@ from landscape.figures.quantities import quantity_of
 from landscape.results import (
     Barrier,
     Consistency,
+    Curvature,
     Curve,
     Density,
     Profile,
     Result,
+    Sharpness,
     Spectrum,
+    Stability,
     Surface,
+    Trace,
     Trajectory,
 )
 
 
-def caption(result: Result, quantity: str | None = None) -> str:
+def caption(
+    result: Result, quantity: str | None = None, panels: Sequence[str] | None = None
+) -> str:
     """One paragraph for under a figure: what it shows, then how it was measured.
 
     Args:
         result: What was measured.
         quantity: What a figure of it shows, where that is not the loss.
+        panels: Which panels a figure of curvature through training has, where not all.
     """
-    subject = _SUBJECTS[type(result)](result)
+    if isinstance(result, Curvature) and panels:
+        subject = curvature_subject(result, panels)
+    else:
+        subject = _SUBJECTS[type(result)](result)
     if quantity is not None and subject.startswith("Loss"):
         title = _title(result, quantity)
         subject = title[0].upper() + title[1:] + subject.removeprefix("Loss")
@@ -73,18 +90,9 @@ def _at_steps(facts: dict[str, Any]) -> str:
     return f" at step {steps[0]}" if len(set(steps)) == 1 else f" at steps {', '.join(steps)}"
 
 
-def _of_whom(facts: dict[str, Any]) -> str:
-    """Model, method and step, as far as they are known: of ConvNet (SAM+AACE) at step 480."""
-    model, method, step = fact(facts, "model"), fact(facts, "method"), step_text(facts)
-    text = f" of {model}" if model else ""
-    if method:
-        text += f" ({method})" if model else f" of {method}"
-    return text + (f" at {step}" if step else "")
-
-
 def _profile_subject(result: Profile) -> str:
     repeats = len(result.loss)
-    text = f"Loss{_of_whom(result.facts)} along {along_line(result.facts, repeats)}."
+    text = f"Loss{of_whom(result.facts)} along {along_line(result.facts, repeats)}."
     if repeats > 1:
         text += " Line: median; band: lowest to highest repeat."
     if result.test_loss.size:
@@ -93,7 +101,7 @@ def _profile_subject(result: Profile) -> str:
 
 
 def _surface_subject(result: Surface) -> str:
-    text = f"Loss{_of_whom(result.facts)}{on_plane(result.facts)}."
+    text = f"Loss{of_whom(result.facts)}{on_plane(result.facts)}."
     if len(result.path_step):
         runs = len(np.unique(result.path_run))
         whose = f" of {listed(list(result.path_labels))}" if runs > 1 else ""
@@ -125,7 +133,7 @@ def _eigenvalues_told(result: Surface | Profile) -> str:
 def _barrier_subject(result: Barrier) -> str:
     names = listed(list(result.names)) if result.names else f"{len(result.height)} minima"
     names += _at_steps(result.facts)
-    text = f"Loss{_of_whom(result.facts)} on the straight lines between {names}."
+    text = f"Loss{of_whom(result.facts)} on the straight lines between {names}."
     if len(result.height) > 2:
         text += (
             " Below the diagonal, bold: highest loss over the mean of both ends (Frankle et al. "
@@ -148,7 +156,7 @@ def _curve_subject(result: Curve) -> str:
     names = listed(list(result.names)) if result.names else "two minima"
     shape = SHAPES.get(result.shape, result.shape)
     names += _at_steps(result.facts)
-    text = f"Loss{_of_whom(result.facts)} on a trained {shape} curve between {names}"
+    text = f"Loss{of_whom(result.facts)} on a trained {shape} curve between {names}"
     if len(result.training_loss):
         text += f" ({count(len(result.training_loss))} updates)"
     text += " and, grey, on the straight line."
@@ -163,28 +171,9 @@ def _alignment(result: Result) -> str:
     return " No permutation alignment." if said else ""
 
 
-def _spectrum_subject(result: Spectrum) -> str:
-    which = WHICH.get(result.which, result.which)
-    text = f"The {len(result.eigenvalues)} Hessian eigenvalues ({which}){_of_whom(result.facts)}"
-    if len(result.residuals):
-        text += f", residuals at most {number(float(result.residuals.max()))}"
-    text += "." if result.converged else ", not converged."
-    return text + (" Hollow: negative." if (result.eigenvalues < 0).any() else "")
-
-
-def _density_subject(result: Density) -> str:
-    probes, nodes = result.nodes.shape
-    return (
-        f"Hessian spectral density{_of_whom(result.facts)}, in eigenvalues per unit λ, by "
-        f"stochastic Lanczos quadrature with {nodes} steps and {probes} "
-        f"probe{'s' if probes > 1 else ''} (width {number(result.sigma)}). "
-        "Band: lowest to highest probe."
-    )
-
-
 def _consistency_subject(result: Consistency) -> str:
     facts = result.facts
-    where = _of_whom(facts)
+    where = of_whom(facts)
     if result.protocol == "frozen":
         what = f"of {result.perturbation or 'the'} perturbations of {len(result.step)} batches"
         what += " at frozen weights"
@@ -201,7 +190,7 @@ def _consistency_subject(result: Consistency) -> str:
 
 def _trajectory_subject(result: Trajectory) -> str:
     return (
-        f"Path{_of_whom(result.facts)}: {count(len(result.step))} checkpoints"
+        f"Path{of_whom(result.facts)}: {count(len(result.step))} checkpoints"
         f"{on_plane(result.facts)}; at most {number(float(np.max(result.off_plane)))} out of it."
     )
 
@@ -211,8 +200,12 @@ _SUBJECTS: dict[type[Result], Callable[[Any], str]] = {
     Surface: _surface_subject,
     Barrier: _barrier_subject,
     Curve: _curve_subject,
-    Spectrum: _spectrum_subject,
-    Density: _density_subject,
+    Spectrum: spectrum_subject,
+    Density: density_subject,
+    Trace: trace_subject,
+    Sharpness: sharpness_subject,
+    Stability: stability_subject,
+    Curvature: curvature_subject,
     Consistency: _consistency_subject,
     Trajectory: _trajectory_subject,
 }

@@ -1,21 +1,34 @@
 """What a result says of how it was measured, as rows for an inspector."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from landscape.figures.curvature_facts import (
+    curvature_rows,
+    density_rows,
+    sharpness_rows,
+    spectrum_rows,
+    stability_rows,
+    trace_rows,
+)
+from landscape.figures.estimate_words import between
 from landscape.figures.numbers import count, number, short
 from landscape.figures.plane_words import Rows, evaluation_rows, fact, plane_rows
 from landscape.results import (
     Barrier,
     Consistency,
+    Curvature,
     Curve,
     Density,
     Profile,
     Result,
+    Sharpness,
     Spectrum,
+    Stability,
     Surface,
+    Trace,
     Trajectory,
 )
 
@@ -26,12 +39,6 @@ _BATCH_NORM = {
     "interpolated": "statistics interpolated between those of the weights",
 }
 SHAPES = {"bezier": "quadratic Bezier", "polygon": "polygon"}
-WHICH = {
-    "LM": "largest magnitude",
-    "LA": "largest",
-    "SA": "smallest",
-    "BE": "both ends",
-}
 
 
 def facts_rows(result: Result) -> Rows:
@@ -78,6 +85,16 @@ def _model(facts: dict[str, Any]) -> str:
 def step_text(facts: dict[str, Any]) -> str:
     """The checkpoint in words."""
     return f"step {count(facts['checkpoint'])}" if "checkpoint" in facts else ""
+
+
+def of_whom(facts: dict[str, Any], *, step: bool = True) -> str:
+    """Model, method and step, as far as they are known: of ConvNet (SAM+AACE) at step 480."""
+    model, method = fact(facts, "model"), fact(facts, "method")
+    text = f" of {model}" if model else ""
+    if method:
+        text += f" ({method})" if model else f" of {method}"
+    at = step_text(facts) if step else ""
+    return text + (f" at {at}" if at else "")
 
 
 def batch_norm(facts: dict[str, Any]) -> str:
@@ -183,38 +200,6 @@ def _highest(values: np.ndarray) -> str:
     return number(float(np.max(values))) if len(values) else ""
 
 
-def _trace(facts: dict[str, Any]) -> str:
-    if "trace" not in facts:
-        return ""
-    error = facts.get("trace_error")
-    known = error is not None and np.isfinite(error)
-    return number(facts["trace"]) + (f" ± {number(error, 2)}" if known else "")
-
-
-def _spectrum_rows(result: Spectrum) -> Rows:
-    residual = float(np.max(result.residuals, initial=0.0))
-    return [
-        ("Operator", fact(result.facts, "operator")),
-        ("Eigenpairs", f"{len(result.eigenvalues)}, {WHICH.get(result.which, result.which)}"),
-        ("Largest residual", number(residual) if len(result.residuals) else ""),
-        ("Tolerance", f"{short(result.tolerance)} of the largest |λ|"),
-        ("Converged", "yes" if result.converged else "no"),
-        ("Products", count(result.matvecs)),
-    ]
-
-
-def _density_rows(result: Density) -> Rows:
-    probes, nodes = result.nodes.shape
-    return [
-        ("Operator", fact(result.facts, "operator")),
-        ("Probes", count(probes)),
-        ("Lanczos steps", count(nodes)),
-        ("Width σ", number(result.sigma) if np.isfinite(result.sigma) else ""),
-        ("Trace", _trace(result.facts)),
-        ("Products", count(result.matvecs)),
-    ]
-
-
 def _consistency_rows(result: Consistency) -> Rows:
     facts = result.facts
     interval = (result.interval_low, result.interval_high)
@@ -232,13 +217,6 @@ def _consistency_rows(result: Consistency) -> Rows:
     ]
 
 
-def between(ends: Sequence[float]) -> str:
-    """A 95 % interval in brackets, or "" where there is none."""
-    if not np.isfinite(ends).all():
-        return ""
-    return f" (95 % {number(float(ends[0]))} to {number(float(ends[1]))})"
-
-
 def _trajectory_rows(result: Trajectory) -> Rows:
     return [
         *plane_rows(result.facts),
@@ -253,8 +231,12 @@ _OWN_ROWS: dict[type[Result], Callable[[Any], Rows]] = {
     Surface: _surface_rows,
     Barrier: _barrier_rows,
     Curve: _curve_rows,
-    Spectrum: _spectrum_rows,
-    Density: _density_rows,
+    Spectrum: spectrum_rows,
+    Density: density_rows,
+    Trace: trace_rows,
+    Sharpness: sharpness_rows,
+    Stability: stability_rows,
+    Curvature: curvature_rows,
     Consistency: _consistency_rows,
     Trajectory: _trajectory_rows,
 }

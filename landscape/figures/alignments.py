@@ -1,0 +1,28 @@
+"""Directions whose alignment with the largest curvature was measured: names, colors, null."""
+
+import math
+
+from landscape.results import Curvature
+
+DIRECTIONS = {"sam": 0, "aace": 1, "usam": 2}
+"""Color index of a perturbation, the same everywhere; the gradient has the one after."""
+
+
+def direction_color(name: str) -> int:
+    """Color index of a direction."""
+    return DIRECTIONS.get(name.lower(), len(DIRECTIONS))
+
+
+def spoken(name: str) -> str:
+    """A direction as words: perturbations are abbreviations."""
+    return name.upper() if name.lower() in DIRECTIONS else name
+
+
+def random_cosine(curvature: Curvature) -> float:
+    """Below this lie 95 % of |cos| between a random direction and a fixed one; NaN if not known.
+
+    A coordinate of a random unit vector of d entries is nearly normal with variance 1/d.
+    """
+    size = curvature.facts.get("parameters") or int(curvature.layer_size.sum())
+    known = isinstance(size, int | float) and size > 0
+    return min(1.96 / math.sqrt(size), 1.0) if known else math.nan
