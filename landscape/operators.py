@@ -1,7 +1,8 @@
 """Symmetric operators over parameters: what Lanczos and random probes are given."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from landscape.layouts import Layout
 from landscape.objectives import Objective
+from landscape.parts import part_of
 
 Progress = Callable[[int, int, str], None]
 """Called with products done, products allowed, and a short note of what is known so far."""
@@ -41,14 +43,69 @@ class Operator:
         return self.product(v)
 
 
-def hessian(objective: Objective) -> Operator:
-    """The Hessian of the mean loss at `objective.theta`."""
+def hessian(
+    objective: Objective,
+    *,
+    parameters: str = "",
+    method: str = "auto",
+    memory: float | None = None,
+    batches: Sequence[int] | None = None,
+    settled: dict[str, Any] | None = None,
+) -> Operator:
+    """The Hessian of the mean loss at `objective.theta`.
+
+    Args:
+        objective: The loss as a function of theta.
+        parameters: Patterns by commas, as "layer3.*,fc.weight": the Hessian in these tensors, a
+            principal submatrix; vectors are then of their length, see `landscape.parts.embed`.
+            "" is all.
+        method: How products are taken, see `landscape.products.choose_product`.
+        memory: Bytes that retained graphs may take.
+        batches: Numbers of the batches to sum over, each with its share of all samples: what is
+            missing for the Hessian is the sum over the other ones. All by default.
+        settled: What an earlier choice found, to take the same method again.
+
+    Raises:
+        ValueError: If a pattern matches nothing, an argument is out of range, or the policy is
+            "recomputed".
+    """
+    part = part_of(objective, parameters)
     return Operator(
-        product=objective.hessian_vector,
-        origin=objective.theta,
-        layout=objective.layout,
-        facts={**objective.facts, "operator": "Hessian of the mean loss"},
+        product=part.hessian_vector,
+        origin=part.theta,
+        layout=part.layout,
+        facts={**part.facts, "operator": "Hessian of the mean loss"},
     )
+
+
+def add_weight_decay(operator: Operator, weight_decay: float) -> Operator:
+    """The operator A + weight_decay · I, as of the loss with ½ weight_decay ‖theta‖² added.
+
+    Raises:
+        ValueError: If the weight decay is not a finite number from 0 on.
+    """
+    if not (math.isfinite(weight_decay) and weight_decay >= 0):
+        raise ValueError(f"weight_decay must be a number from 0 on, got {weight_decay}")
+    return replace(
+        operator,
+        product=lambda v: operator(v).add(v, alpha=weight_decay),
+        facts={**operator.facts, "weight_decay": weight_decay},
+    )
+
+
+def batch_numbers(objective: Objective, batches: Sequence[int] | None) -> tuple[int, ...]:
+    """The batches that an operator sums over, all for None.
+
+    Raises:
+        ValueError: If one does not exist, or comes twice.
+    """
+    count = len(objective.batches)
+    chosen = tuple(range(count) if batches is None else batches)
+    if len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(count)):
+        raise ValueError(
+            f"batches must be different numbers from 0 to {count - 1}, got {list(chosen)}"
+        )
+    return chosen
 
 
 def as_operator(source: Objective | Operator) -> Operator:

@@ -1,0 +1,156 @@
+"""A loss as a function of the model's output: its Hessian there, and the losses of samples."""
+
+import copy
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from landscape import guards
+
+Loss = Callable[[Any, Tensor], Tensor]
+
+_PROBES = 4
+
+
+def loss_product(loss_fn: Loss, output: Tensor, targets: Tensor, u: Tensor) -> Tensor:
+    """The product of the loss's Hessian in the output with u, both of the output's shape."""
+    product = _product(loss_fn, output, targets, u)
+    return torch.zeros_like(u) if product is None else product
+
+
+def _product(loss_fn: Loss, output: Tensor, targets: Tensor, u: Tensor) -> Tensor | None:
+    """The same; None where the loss is linear."""
+    output = output.detach().requires_grad_()
+    loss = guards.batch_loss(loss_fn, output, targets)
+    (gradient,) = torch.autograd.grad(loss, output, create_graph=True)
+    if not gradient.requires_grad:
+        return None
+    return torch.autograd.grad(gradient, output, u, allow_unused=True)[0]
+
+
+def curvature_of(loss_fn: Loss, output: Tensor, targets: Tensor) -> str:
+    """What the Hessian of the loss in the output is, seen with random vectors.
+
+    Returns:
+        "Fisher" where it is that of cross-entropy of logits (diag(p) - p pᵀ over the number of
+        samples, or p (1 - p) for single logits), else "convex".
+
+    Raises:
+        ValueError: If the loss is linear in the output, or its Hessian has a negative form on the
+            output of some sample.
+    """
+    generator = torch.Generator().manual_seed(0)
+    slack = torch.finfo(output.dtype).eps ** 0.5
+    fisher = True
+    for _ in range(_PROBES):
+        draw = torch.randn(output.shape, generator=generator, dtype=torch.float64)
+        u = draw.to(output.device, output.dtype)
+        product = _product(loss_fn, output, targets, u)
+        if product is None:
+            raise ValueError(
+                f"Gauss-Newton needs a loss with curvature in the model's output, got "
+                f"{guards.name_of(loss_fn)}, which is linear there, so that the matrix is zero; "
+                "for log-probabilities give logits and cross-entropy, else take the Hessian"
+            )
+        terms = (u * product).reshape(len(u), -1)
+        if bool((terms.sum(1) < -slack * terms.abs().sum(1).max()).any()):
+            raise ValueError(
+                f"Gauss-Newton needs a loss that is convex in the model's output, got "
+                f"{guards.name_of(loss_fn)}, whose curvature is negative for some samples; take "
+                "the Hessian"
+            )
+        fisher = fisher and _is_fisher(output, u, product, slack)
+    return "Fisher" if fisher else "convex"
+
+
+def _is_fisher(output: Tensor, u: Tensor, product: Tensor, slack: float) -> bool:
+    if output.ndim >= 2 and output.shape[1] >= 2:
+        p = output.softmax(1)
+        count = output.numel() / output.shape[1]
+        expected = (p * u - p * (p * u).sum(1, keepdim=True)) / count
+    elif output.numel() == len(output):
+        p = output.sigmoid()
+        expected = p * (1 - p) * u / len(output)
+    else:
+        return False
+    return float((product - expected).norm()) <= slack * float(expected.norm())
+
+
+def sample_losses(
+    loss_fn: Loss, output: Tensor, targets: Tensor
+) -> tuple[Callable[[Tensor, Tensor], Tensor], str]:
+    """A function `(output, targets) -> losses [sample]` for a mean over samples.
+
+    Args:
+        loss_fn: The mean over the samples of a batch.
+        output: The model's output [sample, ...] on some batch, to compare on.
+        targets: The targets of that batch.
+
+    Returns:
+        The function; and how: 'reduction="none"', where that is heard and gives the same mean, or
+        "one by one".
+
+    Raises:
+        ValueError: If the output has no row per sample.
+    """
+    if output.shape[:1] != targets.shape[:1]:
+        raise ValueError(
+            "losses of samples need an output with one row per sample, got output "
+            f"{tuple(output.shape)} and targets {tuple(targets.shape)}"
+        )
+    unreduced = _without_reduction(loss_fn)
+    if unreduced is not None:
+        try:
+            rows = _mean_rows(unreduced(output, targets), len(targets))
+        except (RuntimeError, ValueError, TypeError):
+            rows = None
+        whole = guards.batch_loss(loss_fn, output, targets)
+        if rows is not None and _close(rows, _rows_alone(loss_fn, output[:2], targets[:2]), whole):
+            return lambda out, to: _mean_rows(unreduced(out, to), len(to)), 'reduction="none"'
+    return partial(_rows_alone, loss_fn), "one by one"
+
+
+def _close(rows: Tensor, first: Tensor, whole: Tensor) -> bool:
+    """Whether losses are those of the samples: their mean is right, and the first ones are."""
+    slack = torch.finfo(rows.dtype).eps ** 0.75
+    scale = float(rows.detach().abs().max())
+    return (
+        abs(float(rows.mean() - whole)) <= slack * scale
+        and float((rows[: len(first)] - first).abs().max()) <= slack * scale
+    )
+
+
+def _without_reduction(loss_fn: Any) -> Callable[[Any, Tensor], Tensor] | None:
+    """The loss with reduction="none", where there is such a setting."""
+    if isinstance(loss_fn, nn.Module):
+        if not hasattr(loss_fn, "reduction"):
+            return None
+        loss_fn = copy.copy(loss_fn)
+        loss_fn.reduction = "none"
+        return loss_fn
+    try:
+        heard = "reduction" in inspect.signature(loss_fn).parameters
+    except (TypeError, ValueError):  # builtins tell nothing
+        return None
+    return partial(loss_fn, reduction="none") if heard else None
+
+
+def _mean_rows(losses: Tensor, samples: int) -> Tensor:
+    """Losses [sample, ...] as means [sample]."""
+    if losses.shape[:1] != (samples,):
+        raise ValueError(f"expected {samples} rows of losses, got {tuple(losses.shape)}")
+    return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
+
+
+def _rows_alone(loss_fn: Loss, output: Tensor, targets: Tensor) -> Tensor:
+    """The loss of each row by itself [sample]."""
+    return torch.stack(
+        [
+            guards.batch_loss(loss_fn, output[i : i + 1], targets[i : i + 1])
+            for i in range(len(targets))
+        ]
+    )
