@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from landscape.figures import curvature_tables as of_curvature
 from landscape.results import (
     Barrier,
     Consistency,
     Curve,
-    Density,
     Profile,
     Result,
-    Spectrum,
     Surface,
     Trajectory,
 )
@@ -123,16 +122,6 @@ def _path(result: Surface) -> Columns:
     }
 
 
-def _spectrum(result: Spectrum) -> Columns:
-    rank = np.arange(1, len(result.eigenvalues) + 1)
-    return {"rank": rank, "eigenvalue": result.eigenvalues, "residual": result.residuals}
-
-
-def _density(result: Density) -> Columns:
-    probe, _ = _grid(*(np.arange(side) for side in result.nodes.shape))
-    return {"probe": probe, "node": result.nodes.ravel(), "weight": result.weights.ravel()}
-
-
 def _cosines(result: Consistency) -> Columns:
     i, j = _grid(*[np.arange(len(result.step))] * 2)
     steps = {"step_i": result.step[i], "step_j": result.step[j]}
@@ -172,8 +161,17 @@ TABLES: dict[str, dict[str, Callable[[Any], Columns]]] = {
     "surface": {"points": _surface, "path": _path, "marks": _marks},
     "barrier": {"heights": _heights, "lines": _lines},
     "curve": {"points": _curve, "training": _training},
-    "spectrum": {"eigenvalues": _spectrum},
-    "density": {"nodes": _density},
+    "spectrum": {"eigenvalues": of_curvature.eigenpairs},
+    "density": {"nodes": of_curvature.nodes, "outliers": of_curvature.outliers},
+    "trace": {"blocks": of_curvature.blocks, "probes": of_curvature.probes},
+    "sharpness": {"measures": of_curvature.measures},
+    "stability": {"multipliers": of_curvature.multipliers},
+    "curvature": {
+        "checkpoints": of_curvature.checkpoints,
+        "eigenvalues": of_curvature.eigenvalues,
+        "layers": of_curvature.layers,
+        "directions": of_curvature.directions,
+    },
     "consistency": {"cosines": _cosines, "vectors": _vectors},
     "trajectory": {"checkpoints": _trajectory, "components": _components},
 }

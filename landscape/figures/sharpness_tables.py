@@ -1,0 +1,159 @@
+"""Sharpness as a table of words: one row for each measure, as text, LaTeX, or for a figure."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from landscape.figures.estimate_words import interval, value_and_error
+from landscape.figures.items import Items, items_of
+from landscape.figures.numbers import MINUS, NONE, THIN_SPACE, number
+from landscape.results import Sharpness
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What one run says of one measure."""
+
+    value: str = NONE
+    error: str = ""
+    bound: bool = False
+    """Whether the value is a lower bound only."""
+    interval: str = ""
+
+    @property
+    def text(self) -> str:
+        """Value and error on one line."""
+        text = f"{self.value} ± {self.error}" if self.error else self.value
+        return f"≥ {text}" if self.bound and self.value != NONE else text
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharpnessTable:
+    """Measures by runs. The audit is that of a single run; of several it would be a table each."""
+
+    runs: tuple[tuple[str, int], ...]
+    """Name and color index of each run."""
+    measures: tuple[tuple[str, str], ...]
+    """Name and setting of each row."""
+    cells: tuple[tuple[Cell, ...], ...]
+    """`cells[row][run]`."""
+    audit_names: tuple[str, ...] = ()
+    audit: tuple[tuple[str, ...], ...] = ()
+    """Ratios of each row."""
+
+
+def sharpness_table(
+    sharpness: Sharpness | Items[Sharpness], color: int = 0, *, audit: bool | None = None
+) -> SharpnessTable:
+    """Sort the measures of runs into rows: those of equal name and setting share one.
+
+    Args:
+        sharpness: One result, or (label, color, result) of each run.
+        color: Color index of a single run.
+        audit: Whether the invariance audit is shown; by default where there is a single run.
+    """
+    items = items_of(sharpness, color)
+    measures = list(dict.fromkeys(row for _, _, result in items for row in _rows(result)))
+    cells = tuple(tuple(_cell(result, row) for _, _, result in items) for row in measures)
+    first = items[0][2]
+    shown = (len(items) == 1 if audit is None else audit) and first.audit.size > 0
+    ratios = tuple(tuple(_ratio(float(r)) for r in row) for row in first.audit) if shown else ()
+    return SharpnessTable(
+        runs=tuple((label, index) for label, index, _ in items),
+        measures=tuple((name, setting) for name, setting, _ in measures),
+        cells=cells,
+        audit_names=first.audit_names if shown else (),
+        audit=ratios,
+    )
+
+
+def _rows(result: Sharpness) -> list[tuple[str, str, int]]:
+    """Name and setting of each measure, and how many equal ones come before it."""
+    pairs = list(zip(result.names, result.settings, strict=True))
+    return [(*pair, pairs[:i].count(pair)) for i, pair in enumerate(pairs)]
+
+
+def _cell(result: Sharpness, row: tuple[str, str, int]) -> Cell:
+    rows = _rows(result)
+    if row not in rows:
+        return Cell()
+    i = rows.index(row)
+    error = float(result.standard_error[i])
+    value, spread = value_and_error(float(result.value[i]), error)
+    ends = float(result.interval_low[i]), float(result.interval_high[i])
+    return Cell(
+        value=value,
+        error=spread,
+        bound=bool(result.lower_bound[i]),
+        interval=interval(*ends, error),
+    )
+
+
+def _ratio(ratio: float) -> str:
+    return NONE if math.isnan(ratio) else f"× {number(ratio)}"
+
+
+def grid_of(table: SharpnessTable) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows of a table in words; columns that would be empty are left out."""
+    several = len(table.runs) > 1
+    columns = [
+        ("measure", [name for name, _ in table.measures]),
+        ("setting", [setting for _, setting in table.measures]),
+    ]
+    for run, (label, _) in enumerate(table.runs):
+        cells = [row[run] for row in table.cells]
+        columns.append((label if several else "value", [cell.text for cell in cells]))
+        name = f"{label}, 95 %" if several else "95 % interval"
+        columns.append((name, [cell.interval for cell in cells]))
+    columns += [(name, [row[i] for row in table.audit]) for i, name in enumerate(table.audit_names)]
+    kept = [(head, words) for head, words in columns if any(words)]
+    rows = [list(row) for row in zip(*(words for _, words in kept), strict=True)]
+    return [head for head, _ in kept], rows
+
+
+def text_of(table: SharpnessTable) -> str:
+    """The table as lines of text, columns aligned."""
+    heads, rows = grid_of(table)
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    left = sum(head in ("measure", "setting") for head in heads)
+
+    def line(words: Sequence[str]) -> str:
+        padded = [
+            word.ljust(width) if i < left else word.rjust(width)
+            for i, (word, width) in enumerate(zip(words, widths, strict=True))
+        ]
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(heads), line(["-" * width for width in widths]), *map(line, rows)])
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    MINUS: "$-$",
+    THIN_SPACE: r"\,",
+    NONE: "--",
+    "±": r"$\pm$",
+    "≥": r"$\geq$",
+    "×": r"$\times$",
+    "λ": r"$\lambda$",
+    "ρ": r"$\rho$",
+    "σ": r"$\sigma$",
+    "∞": r"$\infty$",
+}
+
+
+def latex_of(table: SharpnessTable) -> str:
+    """The table as a LaTeX tabular; needs the package booktabs."""
+    heads, rows = grid_of(table)
+    left = sum(head in ("measure", "setting") for head in heads)
+    lines = [" & ".join(_escaped(word) for word in row) + r" \\" for row in (heads, *rows)]
+    body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
+    spec = "l" * left + "r" * (len(heads) - left)
+    return "\n".join([rf"\begin{{tabular}}{{{spec}}}", *body, r"\end{tabular}", ""])
+
+
+def _escaped(text: str) -> str:
+    return "".join(_LATEX.get(sign, sign) for sign in text)
