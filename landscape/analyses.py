@@ -11,8 +11,8 @@ import numpy as np
 
 from landscape.answers import Progress, Stored, answer
 from landscape.consistency import measure_consistency, online_consistency
+from landscape.densities import estimate_density
 from landscape.options import (
-    OPTIONS,
     ConsistencyOptions,
     SpectrumOptions,
     TrajectoryOptions,
@@ -21,7 +21,6 @@ from landscape.options import (
 from landscape.perturbations import Perturbation
 from landscape.results import Result, Spectrum
 from landscape.runs import Run
-from landscape.densities import estimate_density
 from landscape.spectra import find_eigenpairs
 from landscape.subjects import Subject
 from landscape.surface_analyses import barrier, curve, profile, surface
@@ -154,4 +153,3 @@ ANALYSES: dict[str, Callable[..., list[Any]]] = {
     "consistency": consistency,
     "trajectory": trajectory,
 }
-assert set(ANALYSES) == set(OPTIONS)

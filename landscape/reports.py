@@ -4,7 +4,7 @@ import shutil
 import textwrap
 from typing import Any
 
-from landscape.terminal import duration, number
+from landscape.terminal import duration, number, table
 
 
 def headline(result: Any) -> dict[str, Any]:
@@ -35,9 +35,10 @@ def headline(result: Any) -> dict[str, Any]:
             "at the ends": float(max(result.loss[0], result.loss[-1])),
         }
     if result.kind == "spectrum":
+        last = len(result.eigenvalues)
         return {
             "λ1": float(result.eigenvalues[0]),
-            f"λ{len(result.eigenvalues)}": float(result.eigenvalues[-1]),
+            **({f"λ{last}": float(result.eigenvalues[-1])} if last > 1 else {}),
             "largest residual": float(result.residuals.max()),
             "matvecs": result.matvecs,
             "converged": result.converged,
@@ -45,6 +46,42 @@ def headline(result: Any) -> dict[str, Any]:
     if result.kind == "density":
         trace, error = result.facts.get("trace"), result.facts.get("trace_error")
         return {"trace": trace, "standard error": error, "matvecs": result.matvecs}
+    if result.kind == "trace":
+        return {
+            "trace": result.trace,
+            "standard error": result.standard_error,
+            "interval low": result.interval_low,
+            "interval high": result.interval_high,
+            "Frobenius norm": result.frobenius,
+            "effective rank": result.effective_rank,
+            "matvecs": result.matvecs,
+        }
+    if result.kind == "sharpness":
+        return {
+            "measures": {
+                name: {"value": value, "lower bound": bool(bound)}
+                for name, value, bound in zip(
+                    result.names, result.value.tolist(), result.lower_bound, strict=True
+                )
+            },
+            "loss": result.loss,
+            "mean probability": result.mean_probability,
+        }
+    if result.kind == "stability":
+        return {
+            "multiplier": result.multiplier,
+            "residual": float(result.residuals[0]),
+            "products": result.products,
+            "converged": result.converged,
+        }
+    if result.kind == "curvature":
+        return {
+            "checkpoints": len(result.step),
+            "λ1 first": float(result.eigenvalues[0, 0]),
+            "λ1 last": float(result.eigenvalues[-1, 0]),
+            "matvecs": result.matvecs,
+            "converged": bool(result.converged.all()),
+        }
     if result.kind == "consistency":
         return {
             "mean cosine": result.mean_cosine,
@@ -64,21 +101,79 @@ def headline(result: Any) -> dict[str, Any]:
 
 def report(stored: Any, where: str) -> str:
     """A stored result in a few lines that fit the terminal."""
+    result = stored.result
+    seconds = result.provenance.get("seconds", 0)
+    state = "measured before" if stored.found else f"measured in {duration(seconds)}"
+    return f"{_body(result, where)}\n  {stored.path} ({state})"
+
+
+def report_interrupted(interrupted: Any, where: str) -> str:
+    """What was known when Ctrl-C came, and how to go on."""
+    return (
+        f"{_body(interrupted.result, where)}\n  interrupted and not stored: the same command goes "
+        f"on from\n  {interrupted.folder}"
+    )
+
+
+def _body(result: Any, where: str) -> str:
+    """What was measured, its numbers and its caption."""
     from landscape.figures.captions import caption
 
-    result = stored.result
     what = result.kind
     if what == "consistency":
         what = f"consistency, {result.protocol}, {result.perturbation}"
-    numbers = ", ".join(
+    make_table = _TABLES.get(result.kind)
+    numbers = textwrap.indent(make_table(result), "  ") if make_table else _filled(_line(result))
+    return "\n".join([f"{what} of {where}", numbers, _filled(caption(result))])
+
+
+def _filled(text: str) -> str:
+    width = min(shutil.get_terminal_size((80, 24)).columns, 100)
+    return textwrap.fill(text, width, initial_indent="  ", subsequent_indent="  ")
+
+
+def _line(result: Any) -> str:
+    return ", ".join(
         f"{name} {value if isinstance(value, bool | int) else number(value)}"
         for name, value in headline(result).items()
     )
-    seconds = result.provenance.get("seconds", 0)
-    state = "measured before" if stored.found else f"measured in {duration(seconds)}"
-    width = min(shutil.get_terminal_size((80, 24)).columns, 100)
-    texts = [
-        textwrap.fill(text, width, initial_indent="  ", subsequent_indent="  ")
-        for text in (numbers, caption(result))
+
+
+def _sharpness_table(result: Any) -> str:
+    """A row per measure; ≥ before what is a lower bound only."""
+    heads = ["measure", "settings", "value", "95 %", *result.audit_names]
+    rows = []
+    for at, name in enumerate(result.names):
+        value = ("≥ " if result.lower_bound[at] else "") + number(result.value[at])
+        if result.standard_error[at] == result.standard_error[at]:
+            value += f" ± {number(result.standard_error[at], 2)}"
+        ends = (result.interval_low[at], result.interval_high[at])
+        interval = "–" if any(end != end for end in ends) else "{} to {}".format(*map(number, ends))
+        audit = [f"×{number(ratio)}" if ratio == ratio else "–" for ratio in result.audit[at]]
+        rows.append([name, result.settings[at], value, interval, *audit])
+    probability = number(result.mean_probability)
+    beside = f"loss {number(result.loss)}, mean true-class probability {probability}"
+    return f"{table(heads, rows, left=2)}\n{beside}"
+
+
+def _curvature_table(result: Any) -> str:
+    """A row per checkpoint."""
+    columns: list[tuple[str, Any]] = [
+        ("step", [str(step) for step in result.step]),
+        ("λ1", map(number, result.eigenvalues[:, 0])),
     ]
-    return "\n".join([f"{what} of {where}", *texts, f"  {stored.path} ({state})"])
+    if result.lowest.size:
+        columns.append(("lowest", map(number, result.lowest)))
+    if result.trace.size:
+        pairs = zip(result.trace, result.trace_error, strict=True)
+        columns.append(("trace", [f"{number(t)} ± {number(e, 2)}" for t, e in pairs]))
+    if result.edge.size:
+        columns.append(("edge", map(number, result.edge)))
+    if result.multiplier.size:
+        columns.append(("multiplier", map(number, result.multiplier)))
+    columns.append(("loss", map(number, result.loss)))
+    rows = list(zip(*(values for _, values in columns), strict=True))
+    return table([name for name, _ in columns], [list(row) for row in rows])
+
+
+_TABLES = {"sharpness": _sharpness_table, "curvature": _curvature_table}

@@ -51,9 +51,20 @@ class Subject:
             return "+".join(_digest({"theta": weights.theta}) for weights in self.weights)
         return _digest(self.problem.model.state_dict())
 
-    def objective(self, *, samples: int, seed: int, bn: str, batch_size: int = 256) -> Objective:
-        """The loss of the training data at this checkpoint, on a seeded subset."""
-        return self._objective(self.problem.train, samples, seed, bn=bn, batch_size=batch_size)
+    def objective(
+        self, *, samples: int, seed: int, bn: str, batch_size: int = 256, loss_fn: Any = None
+    ) -> Objective:
+        """The loss of the training data at this checkpoint, on a seeded subset.
+
+        Args:
+            samples: Size of the subset; 0 for all.
+            seed: Seed of its draw.
+            bn: BatchNorm policy.
+            batch_size: Samples of a batch.
+            loss_fn: Another loss than the problem's.
+        """
+        options = {"bn": bn, "batch_size": batch_size, "loss_fn": loss_fn}
+        return self._objective(self.problem.train, samples, seed, **options)
 
     def test_objective(self, training: Objective, *, samples: int, seed: int) -> Objective:
         """The loss of the test data, with the BatchNorm policy of `training` and its statistics.
@@ -68,10 +79,12 @@ class Subject:
         options = {"bn": training.facts["bn"], "statistics": training}
         return self._objective(self.problem.test, samples, seed, **options)
 
-    def _objective(self, whole: Any, samples: int, seed: int, **options: Any) -> Objective:
+    def _objective(
+        self, whole: Any, samples: int, seed: int, *, loss_fn: Any = None, **options: Any
+    ) -> Objective:
         return Objective(
             self.problem.model,
-            self.problem.loss_fn,
+            self.problem.loss_fn if loss_fn is None else loss_fn,
             select_samples(whole, samples=samples, seed=seed),
             device=self.device,
             metrics=self.problem.metrics,
@@ -127,6 +140,18 @@ class Subject:
                 training_seed=self.run.config.get("seed"),
             )
         return facts
+
+
+def digest_of_file(path: Path) -> str:
+    """A digest of what a file holds, where that is part of a question.
+
+    Raises:
+        ValueError: If there is no such file.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _digest(state: dict[str, Tensor]) -> str:

@@ -1,6 +1,5 @@
 """The analyses of lines, planes and curves: run + options -> measured, saved result."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from landscape.options import (
 from landscape.plane import Plane
 from landscape.plane_choice import PlaneOptions, choose_plane, settled_plane
 from landscape.results import Result
-from landscape.subjects import Subject
+from landscape.subjects import Subject, digest_of_file
 from landscape.surfaces import measure_profile, measure_surface
 from landscape.trajectories import path_on_plane
 from landscape.work import Work
@@ -202,16 +201,8 @@ def _by_points(
 ) -> list[Stored | Unfinished]:
     question = asked(options, checkpoint=subject.checkpoint)
     if files := [word for word in getattr(options, "plane", "").split(",") if "." in word]:
-        question["files"] = [_content(Path(file)) for file in files]
+        question["files"] = [digest_of_file(Path(file)) for file in files]
     return [answer_by_points(subject, kind, question, objective, measure, again=again, shard=shard)]
-
-
-def _content(file: Path) -> str:
-    """A digest of a file: what it holds is part of the question."""
-    if not file.is_file():
-        raise ValueError(f"{file}: no such file; directions are read from it")
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _paths(subject: Subject, plane: Plane, objective: Objective) -> dict[str, np.ndarray]:
