@@ -147,7 +147,9 @@ def test_a_killed_analysis_leaves_its_points_and_no_result(run):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    time.sleep(4)
+    deadline = time.monotonic() + 60
+    while not list(run.path.glob("results/*.part")) and time.monotonic() < deadline:
+        time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert [path.suffix for path in run.path.glob("results/[!.]*")] == [".part"]
