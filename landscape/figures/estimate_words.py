@@ -20,7 +20,7 @@ def error_decimals(value: float, error: float) -> int | None:
     if not (math.isfinite(value) and math.isfinite(error)) or not error > 0:
         return None
     digits = 1 - math.floor(math.log10(float(f"{error:.1e}")))
-    return max(digits, 0) if digits <= 7 and abs(value) < 1e7 else None
+    return max(digits, 0) if digits <= 6 and abs(value) < 1e7 else None
 
 
 def fixed(value: float, decimals: int) -> str:

@@ -6,6 +6,7 @@ from landscape.figures.paper_curves import draw_consistency as draw_consistency
 from landscape.figures.paper_curves import draw_cosines as draw_cosines
 from landscape.figures.paper_curves import draw_steps as draw_steps
 from landscape.figures.paper_profile import draw_profile as draw_profile
+from landscape.figures.paper_sharpness import draw_sharpness as draw_sharpness
 from landscape.figures.paper_spectrum import draw_density as draw_density
 from landscape.figures.paper_spectrum import draw_eigenvalues as draw_eigenvalues
 from landscape.figures.paper_spectrum import draw_spectrum as draw_spectrum

@@ -24,7 +24,7 @@ class Cell:
     def text(self) -> str:
         """Value and error on one line."""
         text = f"{self.value} ± {self.error}" if self.error else self.value
-        return f"≥ {text}" if self.bound and self.value != NONE else text
+        return f"≥ {text}" if self.bound else text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ def _cell(result: Sharpness, row: tuple[str, str, int]) -> Cell:
     return Cell(
         value=value,
         error=spread,
-        bound=bool(result.lower_bound[i]),
+        bound=bool(result.lower_bound[i]) and value != NONE,
         interval=interval(*ends, error),
     )
 
