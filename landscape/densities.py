@@ -49,8 +49,9 @@ def estimate_density(
     by what couples their span to the rest, ‖(1 − VVᵀ) H V‖_F.
 
     σ is the median of the node spacing by mass: half of the spectrum is drawn at least as smooth as
-    it is resolved, whatever the units of the loss. With single nodes it is 1 % of the largest |θ|,
-    and never less than rounding.
+    it is resolved, whatever the units of the loss. Where every probe has exhausted its Krylov
+    space the nodes are eigenvalues, and σ is 1 % of the largest |θ| if the spacing is more. It is
+    never less than rounding.
 
     `facts["w1_bound"]` bounds, with probability `facts["w1_confidence"]` over probes, the W₁
     distance in units of λ between nodes and weights and the true spectrum of these data. The range
@@ -195,9 +196,11 @@ def _note(known: _Deflation, done: _Probes) -> str:
 def _density(operator: Operator, known: _Deflation, done: _Probes, probes: int) -> Density:
     nodes, weights = done.nodes[:probes], done.weights[:probes]
     ends = np.concatenate([nodes.ravel(), known.values])
-    width, rule = _width(nodes, weights, float(np.nanmax(np.abs(ends))), operator.origin.dtype)
+    rounding = torch.finfo(operator.origin.dtype).eps
+    exhausted = done.exhausted[:probes]
+    width, rule = _width(nodes, weights, exhausted, rounding, float(np.nanmax(np.abs(ends))))
     sphere = len(known.values) > 0
-    taken = np.where(done.exhausted[:probes], 0, np.isfinite(nodes).sum(axis=1))
+    taken = np.where(exhausted, 0, np.isfinite(nodes).sum(axis=1))
     share = wasserstein_bound(
         size=done.asked["rest"],
         probes=len(nodes),
@@ -233,14 +236,13 @@ def _density(operator: Operator, known: _Deflation, done: _Probes, probes: int) 
 
 
 def _width(
-    nodes: np.ndarray, weights: np.ndarray, largest: float, dtype: torch.dtype
+    nodes: np.ndarray, weights: np.ndarray, exhausted: np.ndarray, rounding: float, largest: float
 ) -> tuple[float, str]:
     """Return σ and the rule it comes from; never 0, so that any spectrum can be drawn."""
-    rounding = torch.finfo(dtype).eps
-    spacing = node_spacing(nodes, weights)
-    width, rule = spacing, "median node spacing by mass"
-    if not spacing:
-        width, rule = 0.01 * float(np.nanmax(np.abs(nodes))), "1 % of the largest node"
+    width, rule = node_spacing(nodes, weights), "median node spacing by mass"
+    percent = 0.01 * float(np.nanmax(np.abs(nodes)))
+    if exhausted.all() and not 0 < width < percent:
+        width, rule = percent, "1 % of the largest node: the nodes are exact"
     if width >= rounding * largest > 0:
         return width, rule
     if largest > 0:

@@ -279,6 +279,6 @@ def _effective_rank(samples: np.ndarray, squares: np.ndarray) -> tuple[float, fl
     rank = float(samples.mean() ** 2 / squares.mean())
     if probes < 2:
         return rank, math.nan
-    with np.errstate(divide="ignore", invalid="ignore"):  # one probe alone saw that H is not 0
+    with np.errstate(divide="ignore", invalid="ignore"):  # one probe alone may have seen H ≠ 0
         without = (samples.sum() - samples) ** 2 / (squares.sum() - squares) / (probes - 1)
-    return rank, math.sqrt((probes - 1) * float(without.var()))
+        return rank, math.sqrt((probes - 1) * float(without.var()))
