@@ -222,7 +222,9 @@ def _run(
     for row in state.basis[len(state.inside) :]:
         state.inside = np.vstack([state.inside, layers.measure(row, products(row))])
         save_if_due()
-    for probe in range(probes - state.asked["sketched"] - state.rank):
+    wanted = probes - state.asked["sketched"] - state.rank
+    state.parts = state.parts[:wanted]
+    for probe in range(wanted):
         signs = _signs(origin, generator)
         if probe >= len(state.parts):
             v = state.off(signs)
