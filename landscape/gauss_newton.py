@@ -8,7 +8,7 @@ ever stored.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -17,9 +17,10 @@ import torch.autograd.forward_ad as forward_mode
 from torch import Tensor
 
 from landscape.objectives import Objective
-from landscape.operators import Operator, batch_numbers
+from landscape.operators import Operator
 from landscape.output_losses import curvature_of, loss_product, sample_losses
 from landscape.parts import part_of
+from landscape.ranks import Ranks, shared
 
 FORWARD = "forward mode"
 BACKWARD = "double backward"
@@ -28,7 +29,7 @@ Parameters = dict[str, Tensor]
 
 
 def gauss_newton(
-    objective: Objective, *, parameters: str = "", batches: Sequence[int] | None = None
+    objective: Objective, *, parameters: str = "", ranks: Ranks | None = None
 ) -> Operator:
     """The generalized Gauss-Newton matrix Σ_b share_b J_bᵀ (∂²ℓ_b/∂f²) J_b at `objective.theta`.
 
@@ -40,8 +41,7 @@ def gauss_newton(
     Args:
         objective: The loss as a function of theta; the model's output is one tensor.
         parameters: Patterns by commas: only of these tensors. "" is all.
-        batches: Numbers of the batches to sum over, each with its share of all samples; all by
-            default.
+        ranks: The processes that share the data; this one alone by default.
 
     Raises:
         ValueError: If the output is no tensor, the loss is linear or not convex in it, a pattern
@@ -65,11 +65,11 @@ def gauss_newton(
     told = "generalized Gauss-Newton"
     if curvature == "Fisher":
         told += " (= Fisher for cross-entropy)"
-    return _operator(part, outputs, in_outputs, batches, {"operator": told})
+    return _operator(part, outputs, in_outputs, ranks, {"operator": told})
 
 
 def gradient_moment(
-    objective: Objective, *, parameters: str = "", batches: Sequence[int] | None = None
+    objective: Objective, *, parameters: str = "", ranks: Ranks | None = None
 ) -> Operator:
     """The second moment (1/n) Σ_i g_i g_iᵀ of the samples' gradients, or empirical Fisher.
 
@@ -83,7 +83,7 @@ def gradient_moment(
     Args:
         objective: The loss as a function of theta; the model's output is one tensor.
         parameters: Patterns by commas: only of these tensors. "" is all.
-        batches: Numbers of the batches to sum over; all by default.
+        ranks: The processes that share the data; this one alone by default.
 
     Raises:
         ValueError: If the output is no tensor [sample, ...], a pattern matches nothing, or the
@@ -106,26 +106,27 @@ def gradient_moment(
     facts = {"operator": "gradient second moment (empirical Fisher)", "sample_losses": how}
     if "partition" in part.facts and part.facts["bn"] == "batch":
         facts["sample_gradients"] = "of each sample's loss under its batch's statistics"
-    return _operator(part, losses, mean, batches, facts)
+    return _operator(part, losses, mean, ranks, facts)
 
 
 def _operator(
     part: Objective,
     vector: Callable[[Parameters, Tensor, Tensor], Tensor],
     middle: Callable[[Tensor, Tensor, Tensor], Tensor],
-    batches: Sequence[int] | None,
+    ranks: Ranks | None,
     facts: dict[str, str],
 ) -> Operator:
-    chosen = batch_numbers(part, batches)
+    chosen = (ranks or Ranks()).share(len(part.batches))
     product = _Product(part, vector, middle, chosen, mode=FORWARD)
     if not product.is_right():
         product = _Product(part, vector, middle, chosen, mode=BACKWARD)
-    return Operator(
+    operator = Operator(
         product=product,
         origin=part.theta,
         layout=part.layout,
         facts={**part.facts, **facts, "product": product.mode},
     )
+    return shared(operator, ranks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +145,7 @@ class _Product:
     objective: Objective
     vector: Callable[[Parameters, Tensor, Tensor], Tensor]  # y(theta) on a batch
     middle: Callable[[Tensor, Tensor, Tensor], Tensor]  # (y, u, targets) -> M u
-    batches: tuple[int, ...]
+    batches: range  # those summed over
     mode: str  # how J v is taken
 
     def __call__(self, v: Tensor) -> Tensor:

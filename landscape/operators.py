@@ -1,16 +1,20 @@
 """Symmetric operators over parameters: what Lanczos and random probes are given."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from landscape.layouts import Layout
 from landscape.objectives import Objective
-from landscape.parts import part_of
+from landscape.output_losses import check_true_surface
+from landscape.parts import PartialObjective, part_of
+from landscape.perturbations import Perturbation, aace_loss
+from landscape.ranks import Ranks, shared
 
 Progress = Callable[[int, int, str], None]
 """Called with products done, products allowed, and a short note of what is known so far."""
@@ -49,8 +53,7 @@ def hessian(
     parameters: str = "",
     method: str = "auto",
     memory: float | None = None,
-    batches: Sequence[int] | None = None,
-    settled: dict[str, Any] | None = None,
+    ranks: Ranks | None = None,
 ) -> Operator:
     """The Hessian of the mean loss at `objective.theta`.
 
@@ -61,21 +64,64 @@ def hessian(
             "" is all.
         method: How products are taken, see `landscape.products.choose_product`.
         memory: Bytes that retained graphs may take.
-        batches: Numbers of the batches to sum over, each with its share of all samples: what is
-            missing for the Hessian is the sum over the other ones. All by default.
-        settled: What an earlier choice found, to take the same method again.
+        ranks: The processes that share the data, each taking products over its own batches with
+            the method that the first one chose; this one alone by default.
 
     Raises:
         ValueError: If a pattern matches nothing, an argument is out of range, or the policy is
-            "recomputed".
+            "recomputed"; or part of the loss is held fixed by detach(), see `surface_loss`.
     """
     part = part_of(objective, parameters)
-    return Operator(
-        product=part.hessian_vector,
+    _check_surface(part)
+    product = _chosen(part, ranks or Ranks(), {"method": method, "memory": memory})
+    operator = Operator(
+        product=product,
         origin=part.theta,
         layout=part.layout,
         facts={**part.facts, "operator": "Hessian of the mean loss"},
     )
+    return shared(operator, ranks)
+
+
+def _check_surface(part: Objective) -> None:
+    if not isinstance(part, Objective):
+        return
+    with part.derivatives():
+        inputs, targets = part.batches[0]
+        _, output = part.batch_loss(part.parameters(part.theta), inputs, targets)
+        check_true_surface(part.loss_fn, output, targets)
+
+
+def _chosen(part: Objective, ranks: Ranks, ways: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+    """The product over this process's batches, taken the way the first process chose."""
+    if ranks.world == 1:
+        return part.hessian_vector
+    own = PartialObjective(part, tuple(part.layout), batches=ranks.share(len(part.batches)))
+    return own.hessian_vector
+
+
+def surface_loss(perturbation: Perturbation) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss that a perturbation follows, as a surface that has a Hessian.
+
+    AACE is trained by a target that is held fixed. Its gradient is that of the surface softplus(m),
+    its second derivative is not: with p the probabilities, t the true class, q = p without t,
+    scaled to sum to one, and u = e_t - q, the Hessian in the logits of the surface is
+    p_t (1 - p_t) u uᵀ - p_t (diag(q) - q qᵀ), indefinite, and that of the fixed form
+    diag(p) - p pᵀ. Here it is the surface.
+
+    Returns:
+        `loss_fn(logits, targets)` for an Objective.
+
+    Raises:
+        ValueError: If AACE has a threshold: then even its gradient is of no surface.
+    """
+    if perturbation.threshold > 0:
+        raise ValueError(
+            "a surface needs AACE without a threshold, got "
+            f"threshold={perturbation.threshold:g}, which keeps a part of the target fixed that "
+            "depends on the output: its gradient is not that of its value; take threshold=0"
+        )
+    return aace_loss if perturbation.has_own_loss else functional.cross_entropy
 
 
 def add_weight_decay(operator: Operator, weight_decay: float) -> Operator:
@@ -91,21 +137,6 @@ def add_weight_decay(operator: Operator, weight_decay: float) -> Operator:
         product=lambda v: operator(v).add(v, alpha=weight_decay),
         facts={**operator.facts, "weight_decay": weight_decay},
     )
-
-
-def batch_numbers(objective: Objective, batches: Sequence[int] | None) -> tuple[int, ...]:
-    """The batches that an operator sums over, all for None.
-
-    Raises:
-        ValueError: If one does not exist, or comes twice.
-    """
-    count = len(objective.batches)
-    chosen = tuple(range(count) if batches is None else batches)
-    if len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(count)):
-        raise ValueError(
-            f"batches must be different numbers from 0 to {count - 1}, got {list(chosen)}"
-        )
-    return chosen
 
 
 def as_operator(source: Objective | Operator) -> Operator:

@@ -14,6 +14,8 @@ from landscape import guards
 Loss = Callable[[Any, Tensor], Tensor]
 
 _PROBES = 4
+_STEPS = (1e-4, 1e-5)  # of the central differences, in units of the output
+_HELD = 1e-3  # deviation from them, relative, from which part of a loss is said to be held fixed
 
 
 def loss_product(loss_fn: Loss, output: Tensor, targets: Tensor, u: Tensor) -> Tensor:
@@ -61,6 +63,73 @@ def curvature_of(loss_fn: Loss, output: Tensor, targets: Tensor) -> str:
             )
         fisher = fisher and _is_fisher(output, u, product, slack)
     return "Fisher" if fisher else "convex"
+
+
+def check_true_surface(loss_fn: Loss, output: Any, targets: Tensor) -> None:
+    """Refuse a loss part of which autograd holds fixed, so that its Hessian is not its surface's.
+
+    A target computed from the output under detach() or no_grad() changes derivatives and not
+    values; the first derivative may still be right, and the second one not, as for AACE in the form
+    of a divergence. So autograd's derivatives in the output are compared with central differences
+    of values and gradients. At a kink those differ too, but not alike for two steps.
+
+    Args:
+        loss_fn: The loss.
+        output: The model's output on a batch; anything but a tensor is not looked at.
+        targets: The targets of that batch.
+
+    Raises:
+        ValueError: If they deviate by more than 1e-3.
+    """
+    if not isinstance(output, Tensor) or not output.is_floating_point():
+        return
+    output = output.detach().double()
+    generator = torch.Generator().manual_seed(0)
+    u = torch.randn(output.shape, generator=generator, dtype=torch.float64).to(output.device)
+    if isinstance(loss_fn, nn.Module):
+        loss_fn = copy.deepcopy(loss_fn).double()
+    try:
+        deviations = [_deviations(loss_fn, output, targets, u, step) for step in _STEPS]
+    except RuntimeError:  # a loss that takes its own precision only
+        return
+    for what, first, second in zip(("gradient", "second derivative"), *deviations, strict=True):
+        if float(first.norm()) > 0 and float((first - second).norm()) <= 0.1 * float(first.norm()):
+            raise ValueError(
+                "the Hessian needs a loss whose derivatives are those of its value, got "
+                f"{guards.name_of(loss_fn)}, whose {what} in the model's output is not: detach() "
+                "or no_grad() holds part of it fixed. Give the loss in closed form "
+                "(AACE: landscape.operators.surface_loss), or take gauss_newton"
+            )
+
+
+def _deviations(
+    loss_fn: Loss, output: Tensor, targets: Tensor, u: Tensor, step: float
+) -> tuple[Tensor, Tensor]:
+    """How far gradient and Hessian along u are from differences, 0 where it may be rounding."""
+    value, gradient = _slope(loss_fn, output, targets)
+    (up, slope_up), (down, slope_down) = (
+        _slope(loss_fn, output + sign * step * u, targets) for sign in (1, -1)
+    )
+    rounding = 100 * torch.finfo(torch.float64).eps / step
+    reach = 1 + float(output.abs().max())
+    along = (gradient * u).sum()
+    first = (up - down) / (2 * step) - along
+    least = _HELD * float(gradient.norm() * u.norm()) / u.numel() ** 0.5
+    if abs(float(first)) <= least + rounding * (abs(float(value)) + reach):
+        first = torch.zeros_like(first)
+    product = loss_product(loss_fn, output, targets, u)
+    second = (slope_up - slope_down) / (2 * step) - product
+    least = _HELD * float(product.norm() + second.norm())
+    if float(second.norm()) <= least + rounding * float(gradient.norm()):
+        second = torch.zeros_like(second)
+    return first, second
+
+
+def _slope(loss_fn: Loss, output: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Value and gradient of the loss in the output."""
+    output = output.detach().requires_grad_()
+    loss = guards.batch_loss(loss_fn, output, targets)
+    return loss.detach(), torch.autograd.grad(loss, output)[0]
 
 
 def _is_fisher(output: Tensor, u: Tensor, product: Tensor, slack: float) -> bool:
