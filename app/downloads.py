@@ -24,9 +24,10 @@ from landscape.figures.scales import lr_drops
 from landscape.figures.subjects import Drawing, drawing_of_result, drawing_of_runs
 from landscape.runs import Run, RunFileError
 
+from . import measured
 from .folders import JointFolder
 from .panes import found
-from .store import AnyRun, MissingError, Store
+from .store import AnyRun, MissingError, Store, checkpoint_of
 
 _MAPS = ("surface", "surface3d")
 _TYPES = {
@@ -106,10 +107,9 @@ def result_figure(store: Store, run_id: str, kind: str, key: str, form: str) -> 
         style["color"] = store.colors(drawing.subject.path_labels)
     if shown in (*_MAPS, "trajectory"):
         style["drops"] = _drops(store, run)
-    if shown == "density":
-        style["spectrum"] = found(
-            lambda: store.load(store.at(run, "spectrum", stored.facts.get("checkpoint")))
-        )
+    if shown == "density" and not drawing.subject.outliers.size:
+        alike = measured.alike(store, run, stored)
+        style["spectrum"] = found(lambda: alike.load("spectrum", checkpoint_of(stored)))
     return _drawn(drawing, shown, form, f"{run.name}-{kind}-{key}", style)
 
 

@@ -6,6 +6,7 @@ import dash_mantine_components as dmc
 from dash import html
 from dash.development.base_component import Component
 
+from . import measured
 from .panes import icon, link, swatch
 from .store import AnyRun, Store
 from .view_state import RUN_PAGES, ViewState, encode
@@ -41,9 +42,17 @@ def navigation(state: ViewState, store: Store) -> list[Any]:
         content += [
             _item(page, title, _run_address(state, page, chosen), shown, count)
             for page, title in _TITLES.items()
-            for count in [len(store.results(chosen, page)) if page != "overview" else None]
+            for count in [_count(store, chosen, page)]
         ]
     return [html.Div(content, className="nav"), _foot(store)]
+
+
+def _count(store: Store, run: AnyRun, page: str) -> int | None:
+    """How many results a page shows, as far as they are its own."""
+    if page == "overview":
+        return None
+    kinds = measured.KINDS if page == "spectrum" else (page,)
+    return sum(len(store.results(run, kind)) for kind in kinds)
 
 
 def _compare_address(state: ViewState) -> str:

@@ -109,9 +109,14 @@ def run_chip(run: AnyRun) -> html.Span:
 
 
 def key(label: str, color: str, style: str = "solid") -> html.Span:
-    """A line key: `color` is a CSS color, `style` solid, dashed, dotted, band or square."""
+    """A line key: `color` is a CSS color, `style` one of `.key-*` in assets/panes.css."""
     mark = html.I(className=f"key-{style}", style={"color": color})
     return html.Span([mark, label], className="key")
+
+
+def mark_key(label: str, mark: str) -> html.Span:
+    """A key whose mark is a character."""
+    return html.Span([html.Span(mark, **{"aria-hidden": "true"}), label], className="key")
 
 
 def quantity_name(name: str) -> str:

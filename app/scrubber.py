@@ -71,7 +71,8 @@ def _drops(steps: dict[str, np.ndarray]) -> list[float]:
 
 
 def _measured(run: AnyRun, store: Store) -> list[int]:
-    return sorted({checkpoint_of(stored) for stored in store.results(run)})
+    found = (stored for stored in store.results(run) if "checkpoint" in stored.facts)
+    return sorted({checkpoint_of(stored) for stored in found})
 
 
 def _loss_path(steps: dict[str, np.ndarray], last: int) -> str:

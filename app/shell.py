@@ -22,7 +22,7 @@ from .navigation import folder_label, navigation
 from .panes import Card, Pane, View, icon
 from .scrubber import scrubber
 from .store import MissingError, Store
-from .view_state import RUN_PAGES, ViewState, decode, encode
+from .view_state import RUN_PAGES, VIEWS, ViewState, decode, encode, showing
 
 Page = Callable[[ViewState, Store, str], View]
 
@@ -244,9 +244,12 @@ def address(store: Store, pathname: str | None, search: str | None) -> ViewState
     runs = store.runs() if (pathname or "/") == "/" and store.is_run else []
     if not runs:
         return state
-    measured = [kind for kind in RUN_PAGES if store.results(runs[0], kind)]
-    page = "overview" if not isinstance(runs[0], ResultFolder) else [*measured, "surface"][0]
-    return ViewState(page=page, run=runs[0].id)
+    if not isinstance(runs[0], ResultFolder):
+        return ViewState(page="overview", run=runs[0].id)
+    there = [showing(stored.kind, runs[0].id) for stored in store.results(runs[0])]
+    known = [state for state in there if state.page in RUN_PAGES]
+    first = ViewState(page="surface", run=runs[0].id)
+    return min(known, key=lambda s: (RUN_PAGES.index(s.page), VIEWS.index(s.view)), default=first)
 
 
 def register(app: dash.Dash, store: Store, pages: Mapping[str, Page]) -> None:

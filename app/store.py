@@ -259,7 +259,7 @@ class Store:
 
     def command(self, analysis: str, run: AnyRun, *options: str) -> str:
         """The command line that measures something of a run."""
-        name = {"density": "spectrum"}.get(analysis, analysis)
+        name = {"density": "spectrum", "trace": "spectrum"}.get(analysis, analysis)
         if isinstance(run, JointFolder):
             return self.joint_command(name, self.runs(), *options)
         path = shlex.quote(self.path_of(run))

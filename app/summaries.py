@@ -5,12 +5,33 @@ from typing import Any
 
 import numpy as np
 
+from . import measured
 from .panes import found
-from .store import AnyRun, Store
+from .store import AnyRun, Store, checkpoint_of
 
 LAST_ROWS = 20
 """Rows whose mean is called the last train loss: a single batch is noise."""
-KINDS = ("surface", "spectrum", "consistency", "trajectory")
+KINDS = (
+    "surface",
+    "spectrum",
+    "density",
+    "trace",
+    "curvature",
+    "sharpness",
+    "stability",
+    "consistency",
+    "trajectory",
+)
+"""Kinds of results that are counted."""
+GROUPS = {
+    "surface": ("surface",),
+    "spectrum": measured.KINDS,
+    "consistency": ("consistency",),
+    "trajectory": ("trajectory",),
+}
+"""What one icon stands for in the list of runs."""
+NAMES = {"curvature": "curvature through training"}
+"""Kinds that are not called what they are."""
 _NAN = float("nan")
 
 
@@ -27,7 +48,7 @@ class Summary:
     test_loss: float
     test_accuracy: float
     eigenvalue: float
-    """Largest Hessian eigenvalue at the last checkpoint measured."""
+    """Largest eigenvalue of the Hessian of the whole net at the last checkpoint measured."""
     cosine: float
     """Mean cosine of the run's own perturbation, frozen protocol, last checkpoint measured."""
     null: tuple[float, float]
@@ -47,7 +68,6 @@ def summarize(run: AnyRun, store: Store) -> Summary:
     evaluations = found(lambda: store.evaluations(run)) or {}
     loss = steps.get("loss", np.empty(0))
     done = int(steps["step"][-1]) + 1 if len(loss) else 0
-    spectrum = found(lambda: store.load(store.at(run, "spectrum", None)))
     own = found(lambda: own_consistency(run, store))
     return Summary(
         steps=done,
@@ -55,11 +75,39 @@ def summarize(run: AnyRun, store: Store) -> Summary:
         train_loss=float(np.mean(loss[-LAST_ROWS:])) if len(loss) else _NAN,
         test_loss=_last(run.summary, evaluations, "test_loss"),
         test_accuracy=_last(run.summary, evaluations, "test_accuracy"),
-        eigenvalue=float(spectrum.eigenvalues.max()) if spectrum is not None else _NAN,
+        eigenvalue=largest_eigenvalue(run, store),
         cosine=own.mean_cosine if own is not None else _NAN,
         null=(own.null_low, own.null_high) if own is not None else (_NAN, _NAN),
         measured={kind: len(store.results(run, kind)) for kind in KINDS},
     )
+
+
+def largest_eigenvalue(run: AnyRun, store: Store) -> float:
+    """λ max of the Hessian, from the last checkpoint at which it was measured in whichever way.
+
+    Where one checkpoint has it twice, that of a spectrum of its own, the newest.
+    """
+    known: list[tuple[float, bool, float]] = []
+    for stored in store.results(run, "spectrum"):
+        if measured.is_plain_hessian(stored) and stored.options.get("which", "LM") != "SA":
+            values = found(lambda stored=stored: store.load(stored).eigenvalues)
+            if values is not None and len(values):
+                known.append((checkpoint_of(stored), True, float(values.max())))
+    for stored in store.results(run, "curvature"):
+        curvature = found(lambda stored=stored: store.load(stored))
+        if curvature is not None and curvature.eigenvalues.shape[1]:
+            rows = np.flatnonzero(np.isfinite(curvature.eigenvalues[:, 0]))
+            known += [
+                (float(curvature.step[at]), False, float(curvature.eigenvalues[at, 0]))
+                for at in rows[-1:]
+            ]
+    best = max((step, own) for step, own, _ in known) if known else None
+    return [value for step, own, value in known if (step, own) == best][-1] if best else _NAN
+
+
+def counts_told(counted: dict[str, int], kinds: tuple[str, ...]) -> str:
+    """How many results there are of kinds, in words; "" for none."""
+    return ", ".join(f"{counted[k]} × {NAMES.get(k, k)}" for k in kinds if counted.get(k))
 
 
 def _last(summary: dict[str, Any], evaluations: dict[str, np.ndarray], name: str) -> float:

@@ -11,18 +11,26 @@ from urllib.parse import parse_qsl, quote, urlencode
 RUN_PAGES = ("overview", "surface", "spectrum", "consistency")
 LIBRARY_PAGES = ("runs", "compare")
 
+VIEWS = ("spectrum", "training", "layers", "sharpness", "stability")
+"""Parts of the page of spectra."""
+WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""What a density's width can be multiplied with."""
+
 _CHOICES = {
     "scale": ("log", "linear"),
     "show": ("split", "contour", "scene"),
     "protocol": ("frozen", "online"),
     "plane": ("random", "trajectory", "hessian"),
+    "view": VIEWS,
+    "operator": ("hessian", "ggn", "moment"),
+    "axis": ("auto", "linear", "symlog", "log"),
 }
 _ON_PAGE = {
     "runs": ("select", "run"),
     "compare": ("select", "plane", "quantity", "scale", "run", "barrier", "curve", "joint"),
     "overview": ("step",),
     "surface": ("surface", "show", "quantity", "scale", "step"),
-    "spectrum": ("step",),
+    "spectrum": ("view", "operator", "variant", "axis", "width", "step"),
     "consistency": ("protocol", "step"),
 }
 _NAME = re.compile(r"[A-Za-z0-9]{1,64}")
@@ -51,6 +59,15 @@ class ViewState:
     show: str = "split"
     """Panes of the surface page: contour beside 3D, or one of them."""
     protocol: str = "frozen"
+    view: str = "spectrum"
+    """Part of the page of spectra."""
+    operator: str = "hessian"
+    variant: str | None = None
+    """Name of what else makes an operator another one; None is the plain one."""
+    axis: str = "auto"
+    """Axis of a density: "linear", "symlog", "log" for the spectrum of log |λ|, or "auto"."""
+    width: float = 1.0
+    """Width of a density's Gaussians, in multiples of the stored one."""
     barrier: str | None = None
     """Keys of the results of several runs that are shown; None is the newest of each kind."""
     curve: str | None = None
@@ -62,6 +79,19 @@ class ViewState:
 
 
 _DEFAULTS = {item.name: item.default for item in fields(ViewState)}
+
+
+_SHOWN_ON = {
+    "surface": ("profile", "trajectory"),
+    "spectrum": ("density", "trace", "curvature", "sharpness", "stability"),
+}
+_VIEWS = {"curvature": "training", "sharpness": "sharpness", "stability": "stability"}
+
+
+def showing(kind: str, run: str | None) -> ViewState:
+    """The view of a run that shows a kind of result."""
+    page = next((page for page, kinds in _SHOWN_ON.items() if kind in kinds), kind)
+    return ViewState(page=page, run=run, view=_VIEWS.get(kind, "spectrum"))
 
 
 def encode(state: ViewState) -> str:
@@ -114,6 +144,8 @@ def _field(name: str, text: str) -> dict[str, object]:
         return {name: text} if text in _CHOICES[name] else {}
     if name == "step":
         return {name: int(text)} if re.fullmatch(r"[0-9]{1,12}", text) else {}
+    if name == "width":
+        return {name: float(text)} if text in map(str, WIDTHS) else {}
     if name == "select":
         ids = (part for part in text.split(",")[:64] if _NAME.fullmatch(part))
         return {name: tuple(dict.fromkeys(ids))}

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from run_curvature import curvature_results
 
 from landscape.layouts import Entry, Layout
 from landscape.result_files import result_key
@@ -14,10 +15,8 @@ from landscape.results import (
     Barrier,
     Consistency,
     Curve,
-    Density,
     Profile,
     Result,
-    Spectrum,
     Surface,
     Trajectory,
 )
@@ -183,7 +182,7 @@ def _make_run(path: Path, method: str, name: str, seed: int) -> None:
             result.kind,
             result.options | {"number": number},
             run=writer.id,
-            checkpoint=result.facts["checkpoint"],
+            checkpoint=result.facts.get("checkpoint", 0),
             data_digest=_DATA,
         )
         result.save(path / "results" / f"{result.kind}-{key}.h5")
@@ -235,9 +234,8 @@ def _results(
     ]
     for step in CHECKPOINTS[::2]:
         here = facts | {"checkpoint": step}
-        results.append(_spectrum(sharp * (1 + step / STEPS), here))
         results.extend(_consistency("frozen", label, step, rng, here) for label in _AGREEMENT)
-    results.extend(_density(sharp, facts | {"checkpoint": step}, rng) for step in (0, STEPS))
+    results.extend(curvature_results(method, sharp, CHECKPOINTS, facts, rng))
     if method != "SGD":
         label = "AACE ρ=0.2" if method == "SAM+AACE" else "SAM ρ=0.05"
         results.append(_consistency("online", label, STEPS, rng, facts | last))
@@ -310,37 +308,6 @@ def _profile(sharp: float, facts: dict, rng: np.random.Generator) -> Profile:
         axis_label="random direction",
         facts=facts | {"plane": "random", "normalization": "filter", "ignore": ["bias", "norm"]},
         options={"points": 21, "repeats": 3, "seed": 0},
-    )
-
-
-def _spectrum(top: float, facts: dict) -> Spectrum:
-    eigenvalues = top * np.array([1.0, 0.62, 0.4, 0.31, 0.22, 0.12, 0.08, -0.05])
-    return Spectrum(
-        eigenvalues=eigenvalues,
-        residuals=np.abs(eigenvalues) * 1e-4,
-        matvecs=64,
-        converged=True,
-        which="LM",
-        tolerance=1e-3,
-        facts=facts,
-        options={"k": 8, "which": "LM", "seed": 0},
-    )
-
-
-def _density(sharp: float, facts: dict, rng: np.random.Generator) -> Density:
-    top = sharp * (1 + facts["checkpoint"] / STEPS)
-    outliers = top * np.array([1.0, 0.62, 0.4, 0.31])
-    bulk = np.linspace(-0.02, 0.3, 12) * top
-    nodes = np.sort(np.concatenate([bulk, outliers]))[None] * (1 + 0.01 * rng.normal(size=(4, 1)))
-    weights = np.where(nodes > 0.305 * top, 1 / LAYOUT.size, np.exp(-10 * np.abs(nodes) / top))
-    return Density(
-        nodes=nodes,
-        weights=weights / weights.sum(axis=1, keepdims=True),
-        size=LAYOUT.size,
-        sigma=0.01 * top,
-        matvecs=64,
-        facts=facts,
-        options={"probes": 4, "steps": 16, "seed": 0},
     )
 
 

@@ -19,6 +19,7 @@ from dash import Patch, no_update
 from samples import CHECKPOINTS, make_runs
 
 from app import main, panes, shell
+from app.measured import Measured
 from app.pages import compare, runs, surface
 from app.store import MissingError, Store
 from app.view_state import RUN_PAGES, ViewState, decode, encode
@@ -193,7 +194,7 @@ def test_the_list_of_runs_shows_their_numbers(store: Store, name: str, own: str)
     frozen = [store.load(s) for s in last if s.options["protocol"] == "frozen"]
     (expected,) = [r.mean_cosine for r in frozen if r.perturbation.startswith(own)]
     assert rows[name]["cosine"] == expected
-    spectrum = store.load(store.at(run, "spectrum", None))
+    spectrum = Measured(store=store, run=run).load("spectrum", None)
     assert rows[name]["eigenvalue"] == spectrum.eigenvalues.max()
     assert rows["sgd"]["cosine"] is None
     assert rows["sgd"]["test_accuracy"] == 0.878
@@ -430,7 +431,8 @@ def test_a_pane_that_becomes_empty_rebuilds_its_card_alone(store: Store) -> None
     first = mounted(state, store)
     update = mounted(state.to(step=CHECKPOINTS[1]), store, first.mounted)
     assert update.page is no_update
-    assert {"card 0", "card 1"} <= set(update.slots)
+    assert {"card 0", "card 2"} <= set(update.slots)
+    assert "card 1" not in update.slots  # follows the run through training
     assert not {"density", "scree"} & set(update.figures)
 
 

@@ -41,14 +41,14 @@
       "div",
       { className: "cell-measured" },
       KINDS.map(function (kind) {
-        const count = props.data.measured[kind];
-        const label = count ? count + " × " + kind : "no " + kind;
+        const told = props.data.measured[kind];
+        const label = told || "no " + kind;
         return make("span", {
           key: kind,
           role: "img",
           title: label,
           "aria-label": label,
-          className: "icon icon-" + kind + (count ? "" : " missing"),
+          className: "icon icon-" + kind + (told ? "" : " missing"),
         });
       })
     );

@@ -15,8 +15,8 @@ from ..inspector import download_section, run_downloads, run_section, troubles
 from ..panes import Card, Pane, View, icon, key
 from ..scrubber import selected_step
 from ..store import AnyRun, MissingError, Store
-from ..summaries import KINDS, Summary, summarize
-from ..view_state import ViewState, encode
+from ..summaries import KINDS, NAMES, Summary, summarize
+from ..view_state import ViewState, encode, showing
 
 _LEFT_OUT = ("versions", "git", "command", "time", "cpus", "host")
 
@@ -136,19 +136,15 @@ def _command(told: Any, run: AnyRun) -> str:
 
 
 def _measured(run: AnyRun, summary: Summary) -> Component:
-    def href(kind: str) -> str:
-        page = "surface" if kind == "trajectory" else kind
-        return encode(ViewState(page=page, run=run.id))
-
     items = [
         html.Li(
             panes.link(
                 [
                     icon(kind),
-                    html.Span(kind.capitalize()),
+                    html.Span(panes.capital(NAMES.get(kind, kind))),
                     html.Span(count(summary.measured[kind]) if summary.measured[kind] else "–"),
                 ],
-                href(kind),
+                encode(showing(kind, run.id)),
             )
         )
         for kind in KINDS

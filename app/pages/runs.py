@@ -17,8 +17,18 @@ from .. import panes
 from ..inspector import run_section, troubles
 from ..panes import Card, Pane, View, icon
 from ..store import AnyRun, MissingError, Store
-from ..summaries import KINDS, LAST_ROWS, Summary, differing, settings, summarize
-from ..view_state import ViewState, encode
+from ..summaries import (
+    GROUPS,
+    KINDS,
+    LAST_ROWS,
+    NAMES,
+    Summary,
+    counts_told,
+    differing,
+    settings,
+    summarize,
+)
+from ..view_state import ViewState, encode, showing
 
 _THEME = (
     "themeQuartz.withParams({backgroundColor: 'var(--surface)', foregroundColor: 'var(--text)', "
@@ -181,7 +191,7 @@ def _row(run: AnyRun, summary: Summary, store: Store) -> dict[str, Any]:
         "test_accuracy": finite(summary.test_accuracy),
         "eigenvalue": finite(summary.eigenvalue),
         "cosine": finite(summary.cosine),
-        "measured": summary.measured,
+        "measured": {name: counts_told(summary.measured, of) for name, of in GROUPS.items()},
         "settings": " ".join(settings(run).values()),
     }
 
@@ -248,10 +258,10 @@ def _inspector(
             panes.link(
                 [
                     icon(kind),
-                    html.Span(kind.capitalize()),
-                    html.Span(count(summary.measured[kind])),
+                    html.Span(panes.capital(NAMES.get(kind, kind))),
+                    html.Span(count(summary.measured[kind]) if summary.measured[kind] else "–"),
                 ],
-                encode(ViewState(page="surface" if kind == "trajectory" else kind, run=run.id)),
+                encode(showing(kind, run.id)),
             )
         )
         for kind in KINDS

@@ -1,218 +1,252 @@
-"""Eigenvalues of the Hessian: their density, the largest ones, and how they move in training."""
+"""Curvature of a run: spectrum, its way through training, layers, sharpness and stability."""
 
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from dash import html
 from dash.development.base_component import Component
 
-from landscape.figures import interactive as figures
 from landscape.figures.numbers import count, number
 from landscape.figures.scales import lr_drops
-from landscape.results import Density, Spectrum
 from landscape.runs import StoredResult
 
 from .. import panes
-from ..inspector import data_address, described, downloads, run_downloads, run_section, troubles
-from ..panes import Card, Pane, View, key
-from ..store import AnyRun, MissingError, Store, checkpoint_of
-from ..view_state import ViewState, encode
+from ..inspector import downloads, run_downloads
+from ..measured import OPERATORS, SPECTRAL, Measured, variant_text
+from ..panes import Card, View
+from ..store import AnyRun, Store
+from ..view_state import WIDTHS, ViewState, encode
+from . import sharpness_panes, spectrum_inspector, spectrum_panes, training_panes
+
+VIEWS = {
+    "spectrum": "Spectrum",
+    "training": "Through training",
+    "layers": "Layers",
+    "sharpness": "Sharpness",
+    "stability": "Stability",
+}
+_AXES = {"auto": "as it fits", "linear": "linear λ", "symlog": "signed log λ", "log": "log |λ|"}
 
 
 def view(state: ViewState, store: Store, theme: str) -> View:
-    """The page of a run's spectra."""
+    """The page of a run's curvature."""
     run = store.run(state.run)
-    page = _Page(state, store, theme, run)
-    stored = panes.found(lambda: store.at(run, "spectrum", page.step))
+    page = Page(state, store, theme, run)
     chips = [panes.run_chip(run)]
-    if page.step is not None:
+    if page.step is not None and state.view != "training":
         chips.append(panes.chip("checkpoint", html.B(count(page.step))))
+    links = page.exports()
     return View(
         title="Spectrum",
         chips=chips,
-        buttons=[panes.export_menu("Export", page.exports(stored))] if stored else [],
-        toolbar=_toolbar(state, store, run, page.step),
-        cards=[
-            Card(panes=[page.density(), page.table()], height=308),
-            Card(panes=[page.history(), page.scree()], height=290),
-        ],
-        inspector=page.inspector(stored),
-        shape=f"spectrum {run.id}",
+        buttons=[panes.export_menu("Export", links)] if links else [],
+        toolbar=_toolbar(page),
+        cards=_CARDS[state.view](page),
+        inspector=spectrum_inspector.inspector(page),
+        shape=f"spectrum {run.id} {state.view}",
     )
 
 
-def measured_steps(run: AnyRun, store: Store) -> list[int]:
-    """The checkpoints at which a spectrum or a density was measured."""
-    both = [*store.results(run, "spectrum"), *store.results(run, "density")]
-    return sorted({checkpoint_of(stored) for stored in both})
-
-
-class _Page:
-    """The panes of one checkpoint's spectrum."""
+class Page:
+    """What the panes of the page share: the results shown, and how they are drawn."""
 
     def __init__(self, state: ViewState, store: Store, theme: str, run: AnyRun) -> None:
-        self.store, self.theme, self.run = store, theme, run
-        measured = measured_steps(run, store)
-        self.step = state.step if state.step is not None else (measured or [None])[-1]
-        self.color = f"var(--run-{run.color % 8})"
-        steps = panes.found(lambda: store.steps(run))
-        self.drops = lr_drops(steps["step"], steps["lr"]) if steps else []
-
-    def spectrum(self) -> Spectrum:
-        """The eigenvalues shown; raises what says why there are none."""
-        return self.store.load(self.store.at(self.run, "spectrum", self.step))
-
-    def density(self) -> Pane:
-        """Eigenvalues per unit λ, found ones as stems; an early checkpoint dotted."""
-        context = self._context()
-
-        def draw() -> panes.Body:
-            density = self.store.load(self.store.at(self.run, "density", self.step))
-            return figures.plot_density(
-                density,
-                panes.found(self.spectrum),
-                context=panes.found(lambda: self.store.load(context)) if context else None,
-                theme=self.theme,
-                color=self.run.color,
-            )
-
-        body = panes.shown(draw, self.store)
-        keys = [key("lowest to highest probe", self.color, "band")]
-        if context is not None:
-            keys.append(key(f"step {count(checkpoint_of(context))}", "var(--muted)", "dotted"))
-        stored = panes.found(lambda: self.store.at(self.run, "density", self.step))
-        return Pane(
-            name="density",
-            title="Density",
-            note="eigenvalues per unit λ",
-            keys=keys if stored else (),
-            body=body,
-            download=data_address(self.run, stored) if stored else "",
+        self.state, self.store, self.theme, self.run = state, store, theme, run
+        self.measured = Measured(
+            store=store, run=run, operator=state.operator, variant=state.variant
         )
+        self.kinds = {
+            "sharpness": ("sharpness",),
+            "stability": ("stability",),
+            "layers": ("trace",),
+            "training": (),
+        }.get(state.view, SPECTRAL)
+        steps = self.measured.steps(*self.kinds)
+        self.step = state.step if state.step is not None else (steps or [None])[-1]
+        self.color = f"var(--run-{run.color % 8})"
+        recorded = panes.found(lambda: store.steps(run))
+        self.drops = lr_drops(recorded["step"], recorded["lr"]) if recorded else []
 
-    def exports(self, stored: StoredResult) -> list[tuple[str, str]]:
+    def load(self, kind: str) -> Any:
+        """The result of a kind at the page's checkpoint; raises what says why there is none."""
+        return self.measured.load(kind, self.step)
+
+    def found(self, kind: str) -> Any:
+        """The same, or None."""
+        return panes.found(lambda: self.load(kind))
+
+    def stored(self, kind: str) -> StoredResult | None:
+        """What is known of the file of that result, or None."""
+        if kind == "curvature":
+            return panes.found(self.measured.through_training)
+        return panes.found(lambda: self.measured.stored(kind, self.step))
+
+    def curvature(self) -> Any:
+        """Curvature through training, or None."""
+        return panes.found(self.measured.curvature)
+
+    def body(self, draw: Callable[[], panes.Body]) -> panes.Body:
+        """What is drawn, or why there is nothing to draw."""
+        return panes.shown(draw, self.store)
+
+    def exports(self) -> list[tuple[str, str]]:
         """Paper figures and data of what is shown."""
-        density = panes.found(lambda: self.store.at(self.run, "density", self.step))
-        links = run_downloads(self.run, ("eigenvalues", "Largest eigenvalue"))
-        for title, result in (("Density", density), ("Eigenvalues", stored)):
-            if result is not None:
-                links += [(f"{title}, {form}", href) for form, href in downloads(self.run, result)]
+        links = []
+        if self.state.view == "spectrum" and self.measured.results("spectrum"):
+            links += run_downloads(self.run, ("eigenvalues", "Largest eigenvalue"))
+        for kind in _EXPORTED[self.state.view]:
+            stored = self.stored(kind)
+            if stored is not None:
+                title = _TITLES[kind]
+                links += [(f"{title}, {form}", at) for form, at in downloads(self.run, stored)]
         return links
 
-    def _context(self) -> StoredResult | None:
-        """The first checkpoint's density, where another one is shown."""
-        there = self.store.results(self.run, "density")
-        first = min(there, key=checkpoint_of, default=None)
-        if first is None or self.step is None or checkpoint_of(first) >= self.step:
-            return None
-        return first
 
-    def table(self) -> Pane:
-        """The eigenvalues found, with their residuals."""
+_TITLES = {
+    "density": "Density",
+    "spectrum": "Eigenvalues",
+    "trace": "Trace",
+    "curvature": "Through training",
+    "sharpness": "Sharpness",
+    "stability": "Stability",
+}
+_EXPORTED = {
+    "spectrum": SPECTRAL,
+    "training": ("curvature",),
+    "layers": ("curvature", "trace"),
+    "sharpness": ("sharpness",),
+    "stability": ("stability",),
+}
 
-        def draw() -> panes.Body:
-            spectrum = self.spectrum()
-            order = np.argsort(-np.abs(spectrum.eigenvalues), kind="stable")
-            rows = [
-                (str(rank), number(spectrum.eigenvalues[at], 4), number(spectrum.residuals[at], 1))
-                for rank, at in enumerate(order, 1)
-            ]
-            return panes.table(("#", "λ", "residual"), rows, label="eigenvalues")
 
-        stored = panes.found(lambda: self.store.at(self.run, "spectrum", self.step))
-        return Pane(
-            name="eigenvalues",
-            title="Eigenvalues",
-            body=panes.shown(draw, self.store),
-            download=data_address(self.run, stored) if stored else "",
-            grow="262px",
-        )
+def _spectrum_cards(page: Page) -> list[Card]:
+    if page.state.operator != "hessian" and not page.measured.variants():
+        return [Card(panes=[spectrum_panes.nothing(page)], height=300)]
+    return [
+        Card(panes=[spectrum_panes.density(page), spectrum_panes.table(page)], height=308),
+        Card(panes=[training_panes.largest(page), spectrum_panes.trace(page)], height=300),
+        Card(panes=[spectrum_panes.scree(page), spectrum_panes.probes(page)], height=270),
+    ]
 
-    def history(self) -> Pane:
-        """The largest eigenvalues at every checkpoint measured."""
 
-        def draw() -> panes.Body:
-            history = self.store.series(self.run, "spectrum")
-            if not history:
-                command = self.store.command("spectrum", self.run, "--checkpoint all")
-                raise MissingError("No spectrum measured yet.", command)
-            return figures.plot_eigenvalues(
-                history,
-                drops=self.drops,
-                selected=self.step,
-                theme=self.theme,
-                color=self.run.color,
-            )
+def _training_cards(page: Page) -> list[Card]:
+    return [
+        Card(panes=[training_panes.edges(page), training_panes.lowest(page)], height=308),
+        Card(
+            panes=[
+                training_panes.alignment(page),
+                training_panes.share(page),
+                training_panes.rayleigh(page),
+            ],
+            height=256,
+            footer=training_panes.directions_footer(page),
+        ),
+        Card(
+            panes=[
+                training_panes.traces(page),
+                training_panes.multiplier(page),
+                training_panes.probability(page),
+            ],
+            height=256,
+        ),
+    ]
 
-        return Pane(
-            name="history",
-            title="Largest eigenvalue",
-            note="through training",
-            keys=[key("λ max", self.color)],
-            body=panes.shown(draw, self.store),
-        )
 
-    def scree(self) -> Pane:
-        """Magnitudes by rank."""
+def _layer_cards(page: Page) -> list[Card]:
+    names = training_panes.layer_names(page)
+    height = max(240, 56 + 22 * len(names))
+    drawn = training_panes.layers(page)
+    return [
+        Card(panes=[drawn], height=height, footer=training_panes.layers_footer(page, drawn.body)),
+        Card(
+            panes=[
+                training_panes.layer_dots(page),
+                training_panes.layer_dots(page, per_parameter=True),
+            ],
+            height=height,
+        ),
+    ]
 
-        def draw() -> panes.Body:
-            return figures.plot_spectrum(self.spectrum(), theme=self.theme, color=self.run.color)
 
-        return Pane(
-            name="scree",
-            title="Scree",
-            note="bars: residuals, hollow: negative",
-            body=panes.shown(draw, self.store),
-        )
+def _sharpness_cards(page: Page) -> list[Card]:
+    return [
+        Card(panes=[sharpness_panes.table(page)]),
+        Card(panes=[sharpness_panes.dots(page)], height=sharpness_panes.dots_height(page)),
+    ]
 
-    def inspector(self, stored: StoredResult | None) -> list[Component]:
-        """Summary, facts, caption, downloads."""
-        parts = troubles(self.store, self.run)
-        spectrum = panes.found(self.spectrum)
-        if stored is None or spectrum is None:
-            return [*parts, run_section(self.run)]
-        density = panes.found(
-            lambda: self.store.load(self.store.at(self.run, "density", self.step))
-        )
-        command = self.store.command("spectrum", self.run, f"--checkpoint {self.step}")
-        return [
-            panes.section("Summary", *_summary(spectrum, density)),
-            *parts,
-            *_unconverged(spectrum),
-            *described(self.store, self.run, stored, command),
+
+def _stability_cards(page: Page) -> list[Card]:
+    return [
+        Card(
+            panes=[sharpness_panes.multipliers(page), sharpness_panes.multiplier_table(page)],
+            height=400,
+        ),
+        Card(panes=[training_panes.multiplier(page)], height=256),
+    ]
+
+
+_CARDS: dict[str, Callable[[Page], list[Card]]] = {
+    "spectrum": _spectrum_cards,
+    "training": _training_cards,
+    "layers": _layer_cards,
+    "sharpness": _sharpness_cards,
+    "stability": _stability_cards,
+}
+
+
+def _toolbar(page: Page) -> list[Component]:
+    state = page.state
+    views = [
+        (title, encode(state.to(view=name)), state.view == name) for name, title in VIEWS.items()
+    ]
+    parts: list[Component] = [panes.segmented("part of the page", views)]
+    if state.view in ("spectrum", "layers"):
+        operators = [
+            (title, encode(state.to(operator=name, variant=None)), state.operator == name)
+            for name, (title, _) in OPERATORS.items()
         ]
+        parts += [panes.segmented("operator", operators), *_variants(page)]
+    parts += _steps(page)
+    if state.view == "spectrum" and page.stored("density") is not None:
+        parts += _drawing(page)
+    return parts
 
 
-def _summary(spectrum: Spectrum, density: Density | None) -> list[Component]:
-    values = spectrum.eigenvalues
-    numbers = [(number(values.max()), "λ max")]
-    if spectrum.which in ("SA", "BE") or values.min() < 0:
-        numbers.append((number(values.min()), "lowest found"))
-    rows: list[tuple[str, str]] = []
-    positive = np.sort(values)[::-1]
-    if len(positive) >= 5 and positive[4] > 0:
-        rows.append(("λ₁ / λ₅", number(positive[0] / positive[4])))
-    rows.append(("largest residual", number(spectrum.residuals.max(), 2)))
-    rows.append(("matvecs", count(spectrum.matvecs)))
-    trace: Any = density.facts.get("trace") if density is not None else None
-    if trace is not None and density is not None:
-        error = density.facts.get("trace_error")
-        told = number(float(trace)) + (f" ± {number(float(error), 2)}" if error else "")
-        rows.append(("trace", told))
-    return [panes.large(*numbers), panes.facts(rows)]
-
-
-def _unconverged(spectrum: Spectrum) -> list[Component]:
-    if spectrum.converged:
+def _variants(page: Page) -> list[Component]:
+    there = page.measured.variants()
+    if len(there) < 2:
         return []
-    limit = number(spectrum.tolerance * float(np.abs(spectrum.eigenvalues).max()), 2)
-    text = f"Not converged: a residual is above {limit}, the tolerance times the largest |λ|."
-    return [html.Section(panes.notice(text))]
+    links = [
+        (variant_text(s), encode(page.state.to(variant=name or None))) for name, s in there.items()
+    ]
+    current = encode(page.state.to(variant=page.measured.chosen() or None))
+    return [panes.choice("variant", "Of", links, current)]
 
 
-def _toolbar(state: ViewState, store: Store, run: AnyRun, step: int | None) -> list[Component]:
-    steps = measured_steps(run, store)
-    if step is None or not steps:
+def _steps(page: Page) -> list[Component]:
+    steps = page.measured.steps(*page.kinds)
+    if page.step is None or not steps:
         return []
-    links = [(count(other), encode(state.to(step=other))) for other in sorted({*steps, step})]
-    return [panes.choice("step", "Checkpoint", links, encode(state.to(step=step)))]
+    links = [
+        (count(other), encode(page.state.to(step=other))) for other in sorted({*steps, page.step})
+    ]
+    return [panes.choice("step", "Checkpoint", links, encode(page.state.to(step=page.step)))]
+
+
+def _drawing(page: Page) -> list[Component]:
+    """How the density is drawn: nothing of it is measured again."""
+    state, density = page.state, page.found("density")
+    axes = [(title, encode(state.to(axis=name))) for name, title in _AXES.items()]
+    parts = [panes.choice("axis", "Axis", axes, encode(state))]
+    if density is not None:
+        widths = [
+            (
+                f"× {factor:g}"
+                if state.axis == "log"
+                else f"σ {number(factor * density.sigma, 2)}",
+                encode(state.to(width=factor)),
+            )
+            for factor in WIDTHS
+        ]
+        parts.append(panes.choice("width", "Width", widths, encode(state)))
+    return parts

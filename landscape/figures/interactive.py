@@ -9,7 +9,9 @@ from landscape.figures.scales import color_bar as color_bar
 from landscape.figures.scales import color_bar_text as color_bar_text
 from landscape.figures.scales import lr_drops as lr_drops
 from landscape.figures.scales import shared_limits as shared_limits
+from landscape.figures.screen_alignment import direction_color as direction_color
 from landscape.figures.screen_alignment import plot_alignment as plot_alignment
+from landscape.figures.screen_alignment import spoken as spoken
 from landscape.figures.screen_barrier import plot_barrier as plot_barrier
 from landscape.figures.screen_consistency import plot_consecutive as plot_consecutive
 from landscape.figures.screen_consistency import plot_consistency as plot_consistency
@@ -18,6 +20,8 @@ from landscape.figures.screen_cosines import plot_cosines as plot_cosines
 from landscape.figures.screen_curvature import FOLLOWED as FOLLOWED
 from landscape.figures.screen_curvature import plot_curvature as plot_curvature
 from landscape.figures.screen_curve import plot_curve as plot_curve
+from landscape.figures.screen_densities import plot_densities as plot_densities
+from landscape.figures.screen_densities import plot_log_density as plot_log_density
 from landscape.figures.screen_density import plot_density as plot_density
 from landscape.figures.screen_layers import plot_layers as plot_layers
 from landscape.figures.screen_paths import plot_path_distance as plot_path_distance
@@ -32,6 +36,7 @@ from landscape.figures.screen_steps import sparkline as sparkline
 from landscape.figures.screen_surface import plot_surface as plot_surface
 from landscape.figures.screen_surface import surface_meta as surface_meta
 from landscape.figures.screen_trace import plot_trace as plot_trace
+from landscape.figures.screen_trace import plot_traces as plot_traces
 from landscape.figures.screen_trajectory import plot_distances as plot_distances
 from landscape.figures.screen_trajectory import plot_explained as plot_explained
 from landscape.figures.screen_trajectory import plot_step_lengths as plot_step_lengths

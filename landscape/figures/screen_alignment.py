@@ -7,17 +7,13 @@ import plotly.graph_objects as go
 
 from landscape.figures import palette
 from landscape.figures.scales import choose_scale, finite_range
-from landscape.figures.summaries import last_finite
 from landscape.figures.template import (
-    add_end_labels,
     add_lr_drops,
     add_selected_step,
     band,
     context_line,
     new_figure,
-    null_name,
     run_line,
-    run_name,
     step_axis,
     value_axis,
 )
@@ -61,7 +57,7 @@ def plot_alignment(
         raise ValueError("the alignment of a direction at least must be measured, got none")
     axis, figure = _frame(curvature, rows, quantity, theme)
     add_lr_drops(figure, drops, axis, theme)
-    labels = _add_context(figure, curvature, quantity, theme)
+    _add_context(figure, curvature, quantity, theme)
     for name, row in zip(curvature.direction_names, rows.T, strict=True):
         index = direction_color(name)
         run = palette.run_color(index)
@@ -76,8 +72,6 @@ def plot_alignment(
                 name=name,
             )
         )
-        labels.append((last_finite(row), run_name(spoken(name), index, theme)))
-    add_end_labels(figure, labels, axis)
     figure.update_xaxes(step_axis(float(curvature.step[-1])))
     figure.update_yaxes(axis)
     add_selected_step(figure, selected, theme)
@@ -110,10 +104,8 @@ def random_cosine(curvature: Curvature) -> float:
     return 1.96 / float(np.sqrt(size)) if isinstance(size, int | float) and size > 0 else np.nan
 
 
-def _add_context(
-    figure: go.Figure, curvature: Curvature, quantity: str, theme: str
-) -> list[tuple[float, str]]:
-    """What the lines are to be read against; gives its labels."""
+def _add_context(figure: go.Figure, curvature: Curvature, quantity: str, theme: str) -> None:
+    """What the lines are to be read against."""
     ends = np.array([0.0, 2.0 * max(float(curvature.step[-1]), 1.0)])
     if quantity == "rayleigh":
         top = curvature.eigenvalues[:, 0]
@@ -124,14 +116,11 @@ def _add_context(
                 x=curvature.step, y=top, mode="lines", line=line, hovertemplate=hover, name="λ1"
             )
         )
-        muted = palette.tokens(theme).muted
-        return [(last_finite(top), f'<span style="color:{muted}">λ<sub>1</sub></span>')]
+        return
     high = random_cosine(curvature)
-    if not np.isfinite(high) or quantity == "share":
-        return []
-    shade = palette.tokens(theme).null
-    figure.add_trace(band(ends, np.zeros(2), np.full(2, high), shade, name="null"))
-    return [(high / 2, null_name(theme))]
+    if quantity == "cosine" and np.isfinite(high):
+        shade = palette.tokens(theme).null
+        figure.add_trace(band(ends, np.zeros(2), np.full(2, high), shade, name="null"))
 
 
 def _frame(
@@ -142,6 +131,7 @@ def _frame(
         scale = choose_scale(None, values)
         axis = value_axis(*finite_range(values, scale), scale, "uᵀHu")
     else:
-        title = "|cos| to the first eigenvector" if quantity == "cosine" else "share of length²"
+        found = f"share in {curvature.eigenvalues.shape[1]} eigenvectors"
+        title = "|cos| to eigenvector 1" if quantity == "cosine" else found
         axis = value_axis(0.0, 1.0, "linear", title)
-    return axis, new_figure(theme, "labeled")
+    return axis, new_figure(theme, "curves")

@@ -151,11 +151,10 @@ def plot_curvature(
     figure = new_figure(theme, "curves" if alone else "labeled")
     add_lr_drops(figure, drops, axis, theme)
     if quantity == "multiplier":
-        line = {"color": palette.tokens(theme).warn, "width": 1.3, "dash": EDGE_DASH}
-        figure.add_hline(y=1, line=line, layer="below", name="edge")
+        _add_edge_line(figure, np.array([0.0, 1e12]), np.ones(2), "|μ| = 1", theme)
     if alone and quantity == "eigenvalues":
         _add_smaller(figure, items[0][2], most, items[0][1], theme)
-        _add_edge(figure, items[0][2], theme)
+        _add_edge(figure, items[0][2], scale, theme)
     for label, index, result in items:
         _add_line(figure, label, index, result, followed, scale, theme)
     if not alone:
@@ -253,22 +252,40 @@ def _add_smaller(
         )
 
 
-def _add_edge(figure: go.Figure, curvature: Curvature, theme: str) -> None:
+def _add_edge(figure: go.Figure, curvature: Curvature, scale: str, theme: str) -> None:
     """The edge of stability as a staircase: it holds from one checkpoint to the next."""
     known = np.flatnonzero(np.isfinite(curvature.edge))
     if not known.size:
         return
+    label = curvature.edge_label
+    _add_edge_line(figure, curvature.step, curvature.edge, label, theme)
+    first = int(known[0])
+    height = float(curvature.edge[first])
+    figure.add_annotation(
+        x=float(curvature.step[first]),
+        y=float(np.log10(height)) if scale == "log" else height,
+        text=label,
+        showarrow=False,
+        xanchor="left",
+        yanchor="bottom",
+        xshift=4,
+        font={"size": 11, "color": palette.tokens(theme).warn},
+    )
+
+
+def _add_edge_line(
+    figure: go.Figure, steps: np.ndarray, edge: np.ndarray, label: str, theme: str
+) -> None:
     warn = palette.tokens(theme).warn
     figure.add_trace(
         go.Scatter(
-            x=curvature.step,
-            y=curvature.edge,
-            mode="lines" if known.size > 1 else "markers",
+            x=steps,
+            y=edge,
+            mode="lines" if np.isfinite(edge).sum() > 1 else "markers",
             marker={"symbol": "line-ew-open", "size": 14, "color": warn},
             line={"color": warn, "width": 1.3, "dash": EDGE_DASH, "shape": "hv"},
-            customdata=[curvature.edge_label] * len(curvature.edge),
             hovertemplate=(
-                "step %{x:,.0f}<br>edge of stability %{customdata} = %{y:.4~g}<extra></extra>"
+                f"step %{{x:,.0f}}<br>edge of stability {label}: %{{y:.4~g}}<extra></extra>"
             ),
             name="edge",
         )

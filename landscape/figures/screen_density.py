@@ -1,5 +1,6 @@
 """Spectral densities on the screen."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ def plot_density(
     *,
     context: Density | None = None,
     axis: str | None = None,
+    width: float = 1.0,
     inset: bool = True,
     theme: str = "light",
     color: int = 0,
@@ -34,6 +36,7 @@ def plot_density(
         spectrum: Found eigenpairs of the same Hessian.
         context: A density to compare with, drawn dotted.
         axis: "symlog", "linear", or None for symlog where the spectrum is wider than its bulk.
+        width: What the stored width is multiplied with; nodes and weights stay as they are.
         inset: Whether to add the bulk on a linear axis, where the axis is not linear.
         theme: "light" or "dark".
         color: Color index of the run.
@@ -43,8 +46,10 @@ def plot_density(
     """
     if axis not in ("symlog", "linear", None):
         raise ValueError(f"axis must be 'symlog' or 'linear', got {axis!r}")
-    curve = density_curve(density, spectrum)
-    other = None if context is None else density_curve(context)
+    curve = density_curve(replace(density, sigma=width * density.sigma), spectrum)
+    other = None
+    if context is not None:
+        other = density_curve(replace(context, sigma=width * context.sigma))
     signed = axis == "symlog" or (axis is None and curve.wide)
     figure = new_figure(theme, "curves")
     _add_density(figure, curve, other, signed, color, theme)
@@ -142,7 +147,8 @@ def _power(exponent: int) -> str:
     return f"10<sup>{str(exponent).replace('-', MINUS)}</sup>"
 
 
-def _power_axis(low: float, high: float, most: int) -> dict[str, Any]:
+def power_axis(low: float, high: float, most: int) -> dict[str, Any]:
+    """A log axis between two powers of ten, with at most `most` ticks."""
     first, last = round(np.log10(low)), round(np.log10(high))
     stride = max(1, int(np.ceil((last - first) / most)))
     exponents = [e for e in range(first, last + 1) if (e - first) % stride == 0]
@@ -156,7 +162,7 @@ def _power_axis(low: float, high: float, most: int) -> dict[str, Any]:
 
 def _density_axes(figure: go.Figure, curve: DensityCurve, signed: bool) -> None:
     low, high = curve.reach
-    title = "eigenvalue λ of the Hessian"
+    title = "eigenvalue λ"
     if signed:
         ticks = curve.signed_log.ticks(low, high)
         figure.update_xaxes(
@@ -167,7 +173,7 @@ def _density_axes(figure: go.Figure, curve: DensityCurve, signed: bool) -> None:
         )
     else:
         figure.update_xaxes(range=[low, high], title_text=title, nticks=6)
-    figure.update_yaxes(_power_axis(*curve.levels(), most=6), title_text=DENSITY_TITLE)
+    figure.update_yaxes(power_axis(*curve.levels(), most=6), title_text=DENSITY_TITLE)
 
 
 def _add_inset(figure: go.Figure, curve: DensityCurve, color: int, theme: str) -> None:
@@ -206,7 +212,7 @@ def _add_inset(figure: go.Figure, curve: DensityCurve, color: int, theme: str) -
         xaxis2={**small, "domain": [0.70, 0.99], "anchor": "y2", "range": [low, high], "nticks": 4},
         yaxis2={
             **small,
-            **_power_axis(max(levels[0], top * 1e-6), top, most=3),
+            **power_axis(max(levels[0], top * 1e-6), top, most=3),
             "domain": [0.62, 0.98],
             "anchor": "x2",
         },

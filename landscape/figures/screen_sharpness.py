@@ -4,6 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from landscape.figures import palette
+from landscape.figures.estimate_words import interval, plus_minus
 from landscape.figures.items import Items, items_of
 from landscape.figures.numbers import NONE, number
 from landscape.figures.scales import log_ticks
@@ -16,7 +17,6 @@ Measure = tuple[str, str]
 ROW = 40
 """Height of one measure in px."""
 AUDIT_MARKS = ("x-thin", "cross-thin", "asterisk", "y-down")
-_AT_LEAST = "≥\N{THIN SPACE}"
 _TIMES = "×\N{THIN SPACE}"
 
 
@@ -34,17 +34,13 @@ def all_measures(items: Items[Sharpness]) -> list[Measure]:
 def value_text(sharpness: Sharpness, at: int) -> str:
     """A measure's value with its standard error, or as the lower bound that it is."""
     value, error = float(sharpness.value[at]), float(sharpness.standard_error[at])
-    if not np.isfinite(value):
-        return number(value)
-    if sharpness.lower_bound[at]:
-        return _AT_LEAST + number(value)
-    return number(value) + (f" ± {number(error, 2)}" if np.isfinite(error) else "")
+    return plus_minus(value, error, lower_bound=bool(sharpness.lower_bound[at]))
 
 
 def interval_text(sharpness: Sharpness, at: int) -> str:
     """A measure's 95 % interval, or a dash where no honest one is known."""
-    ends = float(sharpness.interval_low[at]), float(sharpness.interval_high[at])
-    return " to ".join(number(end) for end in ends) if np.isfinite(ends).all() else NONE
+    low, high = float(sharpness.interval_low[at]), float(sharpness.interval_high[at])
+    return interval(low, high, float(sharpness.standard_error[at])) or NONE
 
 
 def ratio_text(ratio: float) -> str:
@@ -188,7 +184,7 @@ def _name_rows(figure: go.Figure, rows: list[Measure], theme: str) -> None:
     """Each measure's name over its row, where it takes no width."""
     tone = palette.tokens(theme)
     figure.update_yaxes(
-        range=[len(rows) - 0.6, -0.75],
+        range=[len(rows) - 0.6, -0.85],
         tickvals=np.arange(len(rows)),
         showticklabels=False,
         ticks="",
@@ -198,7 +194,7 @@ def _name_rows(figure: go.Figure, rows: list[Measure], theme: str) -> None:
         figure.add_annotation(
             x=0,
             xref="x domain",
-            y=at - 0.12,
+            y=at - 0.2,
             xanchor="left",
             yanchor="bottom",
             xshift=4,

@@ -34,7 +34,8 @@ def plot_spectrum(
 ) -> go.Figure:
     """Draw found eigenvalues by falling magnitude; positive filled, negative hollow.
 
-    Bars are the residuals: an eigenvalue of the Hessian lies within each.
+    Of a single spectrum, negative ones are red too. Bars are the residuals: an eigenvalue lies
+    within each. A cross marks a pair whose residual is above the tolerance.
 
     Args:
         spectra: One spectrum, or (label, color, spectrum) of each run.
@@ -52,7 +53,7 @@ def plot_spectrum(
     axis = value_axis(0.0 if scale == "linear" and limits is None else low, high, scale, "|λ|")
     figure = new_figure(theme, "labeled" if len(items) > 1 else "curves")
     for label, index, spectrum in items:
-        _add_scree(figure, label, index, spectrum, scale, theme)
+        _add_scree(figure, label, index, spectrum, scale, theme, alone=len(items) == 1)
     if len(items) > 1:
         labels = [
             (float(m.min()), run_name(n, i, theme))
@@ -74,25 +75,34 @@ def _rank_ticks(most: int) -> np.ndarray:
 
 
 def _add_scree(
-    figure: go.Figure, label: str, index: int, spectrum: Spectrum, scale: str, theme: str
+    figure: go.Figure,
+    label: str,
+    index: int,
+    spectrum: Spectrum,
+    scale: str,
+    theme: str,
+    *,
+    alone: bool,
 ) -> None:
     order = np.argsort(-np.abs(spectrum.eigenvalues), kind="stable")
     values, residuals = spectrum.eigenvalues[order], spectrum.residuals[order]
     magnitude = np.abs(values)
     run = palette.run_color(index)
-    ground = palette.tokens(theme).surface
+    tone = palette.tokens(theme)
+    edges = [run.on(theme) if value > 0 or not alone else tone.err for value in values]
+    rank = np.arange(1, len(values) + 1)
     down = np.minimum(residuals, 0.999 * magnitude) if scale == "log" else residuals
     figure.add_trace(
         go.Scatter(
-            x=np.arange(1, len(values) + 1),
+            x=rank,
             y=magnitude,
             mode="lines+markers",
             line={"color": palette.translucent(run.on(theme), 0.35), "width": 1},
             marker={
                 "symbol": run.marker,
                 "size": 8,
-                "color": [run.on(theme) if value > 0 else ground for value in values],
-                "line": {"color": run.on(theme), "width": 1.6},
+                "color": [run.on(theme) if value > 0 else tone.surface for value in values],
+                "line": {"color": edges, "width": 1.6},
                 "opacity": 1,
             },
             error_y={
@@ -111,6 +121,26 @@ def _add_scree(
             name=label or "eigenvalues",
         )
     )
+    loose = unconverged(spectrum)[order]
+    if loose.any():
+        figure.add_trace(
+            go.Scatter(
+                x=rank[loose],
+                y=magnitude[loose],
+                mode="markers",
+                marker={"symbol": "x-thin", "size": 11, "line": {"color": tone.text, "width": 1.4}},
+                hoverinfo="skip",
+                name=f"{label} not converged".strip(),
+            )
+        )
+
+
+def unconverged(spectrum: Spectrum) -> np.ndarray:
+    """Which pairs have a residual above the tolerance [k]."""
+    if spectrum.within.size:
+        return ~spectrum.within
+    top = float(np.abs(spectrum.eigenvalues).max(initial=0.0))
+    return spectrum.residuals > spectrum.tolerance * top
 
 
 def plot_eigenvalues(

@@ -72,8 +72,8 @@ def _add_multipliers(
     ).reshape(len(values), 3)
     figure.add_trace(
         go.Scatter(
-            x=values.real,
-            y=values.imag,
+            x=np.real(values),
+            y=np.imag(values),
             mode="markers",
             marker={
                 "symbol": run.marker,

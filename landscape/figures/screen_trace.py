@@ -1,12 +1,23 @@
 """Estimates of the trace on the screen."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import plotly.graph_objects as go
 
 from landscape.figures import palette
 from landscape.figures.items import Items, items_of
 from landscape.figures.scales import finite_range, nice_ticks
-from landscape.figures.template import add_end_labels, band, new_figure, run_name, value_axis
+from landscape.figures.template import (
+    add_end_labels,
+    add_lr_drops,
+    add_selected_step,
+    band,
+    new_figure,
+    run_name,
+    step_axis,
+    value_axis,
+)
 from landscape.results import Trace
 
 
@@ -76,3 +87,61 @@ def _add_probes(
             name=f"{label} mean".strip(),
         )
     )
+
+
+def plot_traces(
+    history: Sequence[tuple[float, Trace]],
+    *,
+    limits: tuple[float, float] | None = None,
+    drops: Sequence[tuple[float, float]] = (),
+    selected: float | None = None,
+    theme: str = "light",
+    color: int = 0,
+) -> go.Figure:
+    """Draw the trace through training, each with its 95 % interval over probes.
+
+    Args:
+        history: (step, trace) pairs.
+        limits: Lowest and highest value of the axis.
+        drops: (step, lr) where the learning rate fell.
+        selected: Step to mark.
+        theme: "light" or "dark".
+        color: Color index of the run.
+    """
+    ordered = sorted(history, key=lambda pair: pair[0])
+    steps = np.array([float(step) for step, _ in ordered])
+    fields = ("trace", "interval_low", "interval_high")
+    value, low, high = (np.array([getattr(t, name) for _, t in ordered]) for name in fields)
+    shown = [value, low, high, np.zeros(1)]
+    axis = value_axis(*finite_range(shown, "linear", limits), "linear", "trace")
+    figure = new_figure(theme, "curves")
+    add_lr_drops(figure, drops, axis, theme)
+    run = palette.run_color(color)
+    shade = run.on(theme)
+    figure.add_trace(
+        go.Scatter(
+            x=steps,
+            y=value,
+            mode="lines+markers",
+            line={"color": shade, "width": 1.8, "dash": run.plotly_dash},
+            marker={"symbol": run.marker, "size": 7},
+            error_y={
+                "type": "data",
+                "array": np.nan_to_num(high - value),
+                "arrayminus": np.nan_to_num(value - low),
+                "thickness": 1.2,
+                "width": 0,
+                "color": shade,
+            },
+            customdata=np.stack([low, high], axis=-1),
+            hovertemplate=(
+                "step %{x:,.0f}<br>trace %{y:.4~g}<br>95 % %{customdata[0]:.4~g} to "
+                "%{customdata[1]:.4~g}<extra></extra>"
+            ),
+            name="trace",
+        )
+    )
+    figure.update_xaxes(step_axis(float(steps[-1])))
+    figure.update_yaxes(axis)
+    add_selected_step(figure, selected, theme)
+    return figure
