@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from landscape import known_answers, known_perturbations
+from landscape import known_answers, known_curvature, known_perturbations
 from landscape.formulas import Quantity
 
 
@@ -63,6 +63,12 @@ CASES: tuple[Case, ...] = (
         function=known_answers.softmax_regression,
     ),
     Case(
+        number=6,
+        title="generalized linear model",
+        source="H = Σ xx' ⊗ (diag p - pp') / n, in numpy",
+        function=known_curvature.generalized_linear_model,
+    ),
+    Case(
         number=7,
         title="deep scalar net",
         source="at a product of 1 the only eigenvalue that is not 0 is Σ 1 / w²",
@@ -79,6 +85,12 @@ CASES: tuple[Case, ...] = (
         title="sharpness of a quadratic",
         source="closed forms in λmax, tr A, ‖A‖ and log det A, in numpy",
         function=known_answers.quadratic_sharpness,
+    ),
+    Case(
+        number=10,
+        title="edges of stability",
+        source="linear stability of a quadratic; Long and Bartlett 2023 for SAM",
+        function=known_curvature.edges,
     ),
     Case(
         number=11,
@@ -99,6 +111,12 @@ CASES: tuple[Case, ...] = (
         function=known_answers.lanczos_quadrature,
     ),
     Case(
+        number=15,
+        title="random probes",
+        source="Var v'Av = 2 (‖A‖² - Σ A_ii²) for random signs; exact cases",
+        function=known_curvature.random_probes,
+    ),
+    Case(
         number=17,
         title="agreement of directions",
         source="SNR / (1 + SNR) for isotropic noise, -1 / (n - 1) for a simplex",
@@ -111,10 +129,22 @@ CASES: tuple[Case, ...] = (
         function=known_answers.scale_invariance,
     ),
     Case(
+        number=20,
+        title="net without biases",
+        source="Euler's theorem for a function homogeneous of degree K",
+        function=known_curvature.homogeneous_net,
+    ),
+    Case(
         number=22,
         title="curvature along filter-normalized directions",
         source="E dᵀA d = Σ_f ‖w_f‖² / n_f · tr A_ff",
         function=known_answers.filter_normalization,
+    ),
+    Case(
+        number=24,
+        title="finite differences",
+        source="central differences of the gradient",
+        function=known_curvature.finite_differences,
     ),
 )
 
