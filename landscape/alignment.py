@@ -1,0 +1,108 @@
+"""How far directions of training point along the sharpest directions of the loss."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from landscape.lanczos import norm
+from landscape.objectives import Objective
+from landscape.operators import Operator, as_operator
+from landscape.perturbations import Perturbation, displacement
+from landscape.updates import perturbation_gradient
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alignment:
+    """Directions beside the leading eigenvectors at one checkpoint."""
+
+    names: tuple[str, ...]
+    """The gradient, and each perturbation."""
+    cosines: np.ndarray
+    """|cosine| of each direction to each eigenvector `[direction, k]`."""
+    rayleigh: np.ndarray
+    """uᵀ H u of each unit direction u `[direction]`."""
+    norms: np.ndarray
+    """Length of each: ‖g‖, and ‖ε‖ in weight units `[direction]`."""
+    null: float
+    """Mean |cosine| of an isotropic random direction, √(2 / (π param))."""
+    products: int
+    """Hessian products used."""
+
+
+def measure_alignment(
+    objective: Objective,
+    eigenvectors: Tensor | np.ndarray,
+    perturbations: Sequence[Perturbation] = (),
+    *,
+    operator: Operator | None = None,
+) -> Alignment:
+    """Measure |cosines| and Rayleigh quotients of the gradient and of displacements ε.
+
+    Everything is of all the objective's data at `objective.theta` and of its BatchNorm policy: the
+    gradient of the mean loss, and the ε that full-batch training would take from the gradient, over
+    the same data, of what the perturbation follows. SAM's ε then lies along the gradient and has
+    its values; AACE's follows another loss. Random directions are no fair reference for either:
+    hold an ε against the gradient. A direction of length 0 has NaN. Within the eigenvectors of a
+    multiple eigenvalue only the root of the sum of squares means something.
+
+    Args:
+        objective: The task loss.
+        eigenvectors: Unit vectors `[k, param]`, as `Spectrum.eigenvectors`.
+        perturbations: As sam() and aace(); one with the task loss's gradient takes no product.
+        operator: What the quotients are of; the Hessian of the objective by default.
+
+    Raises:
+        ValueError: If the eigenvectors do not fit the objective, or a perturbation does not fit
+            its outputs.
+    """
+    rows = torch.as_tensor(eigenvectors).to(objective.theta)
+    if rows.ndim != 2 or rows.shape[1] != objective.theta.numel():
+        raise ValueError(
+            f"eigenvectors must be [k, {objective.theta.numel()}], got {list(rows.shape)}"
+        )
+    operator = as_operator(objective) if operator is None else operator
+    gradient = objective.gradient()
+    vectors = [gradient]
+    for perturbation in perturbations:
+        followed = gradient
+        if perturbation.has_own_loss:
+            followed = perturbation_gradient(objective, perturbation)
+        vectors.append(displacement(perturbation, followed, objective.theta))
+    quotients, products = [_quotient(operator, gradient)], 1
+    for perturbation, vector in zip(perturbations, vectors[1:], strict=True):
+        own = perturbation.has_own_loss
+        quotients.append(_quotient(operator, vector) if own else quotients[0])
+        products += own
+    return Alignment(
+        names=_names(perturbations),
+        cosines=np.stack([_cosines(rows, vector) for vector in vectors]),
+        rayleigh=np.array(quotients),
+        norms=np.array([norm(vector) for vector in vectors]),
+        null=math.sqrt(2 / (math.pi * rows.shape[1])),
+        products=products,
+    )
+
+
+def _names(perturbations: Sequence[Perturbation]) -> tuple[str, ...]:
+    """The gradient and short names; with their settings where a short name comes twice."""
+    short = [perturbation.name for perturbation in perturbations]
+    labels = [p.name if short.count(p.name) == 1 else p.label for p in perturbations]
+    return ("gradient", *labels)
+
+
+def _quotient(operator: Operator, vector: Tensor) -> float:
+    length = norm(vector)
+    if length == 0:
+        return math.nan
+    unit = vector / length
+    return float((unit * operator(unit)).sum(dtype=torch.float64))
+
+
+def _cosines(rows: Tensor, vector: Tensor) -> np.ndarray:
+    products = (rows * vector).sum(1, dtype=torch.float64).abs().cpu().numpy()
+    lengths = np.array([norm(row) for row in rows]) * norm(vector)
+    return np.divide(products, lengths, out=np.full(len(rows), np.nan), where=lengths > 0)
