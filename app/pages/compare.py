@@ -19,7 +19,7 @@ from ..panes import Card, Pane, View, icon, key
 from ..store import AnyRun, MissingError, Store, checkpoint_of
 from ..summaries import own_perturbation, summarize
 from ..view_state import ViewState, encode
-from . import between
+from . import between, compare_curvature
 from .consistency import perturbation_of, protocol_of
 from .runs import default_selection
 
@@ -145,6 +145,7 @@ class _Page:
         return [
             *cards,
             Card(panes=second, height=256),
+            *compare_curvature.cards(self.store, self.theme, self.runs),
             Card(panes=[self._consistency()], height=240),
             *between.cards(self.state, self.store, self.theme, self.runs),
         ]
