@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 import torch
 from dense import conv_batchnorm, mlp, quadratic, symmetric
+from scipy import stats
+from torch import nn
 
 from landscape import Objective, estimate_density
+from landscape.operators import Operator, as_operator
+from landscape.results import Spectrum
 
 
 def test_same_seed_gives_same_bits():
@@ -113,5 +117,172 @@ def test_width_follows_the_spacing_of_nodes_in_any_unit(unit):
     assert density.sigma == pytest.approx(spacing, rel=0.3)
 
 
-def test_width_of_a_single_node_is_a_percent_of_it():
+def test_the_width_of_exact_nodes_is_a_percent_of_the_largest_at_most():
     assert estimate_density(quadratic(3 * np.eye(4)), probes=1, steps=4, seed=0).sigma == 0.03
+    few = np.repeat([-1.0, 0.5, 4.0], 5)
+    found = estimate_density(quadratic(np.diag(few)), probes=2, steps=9, seed=0)
+    assert found.sigma == pytest.approx(0.04)
+    assert found.facts["sigma_rule"] == "1 % of the largest node: the nodes are exact"
+    many = np.diag(np.linspace(1, 2, 400))
+    found = estimate_density(quadratic(many), probes=1, steps=400, seed=0)
+    assert found.sigma == pytest.approx(1 / 399, rel=0.1)
+    assert found.facts["sigma_rule"] == "median node spacing by mass"
+
+
+def test_a_hessian_that_is_zero_has_a_width_and_can_be_drawn():
+    found = estimate_density(quadratic(np.zeros((5, 5))), probes=2, steps=3, seed=0)
+    assert found.nodes[:, 0].tolist() == [0, 0]
+    assert np.isnan(found.nodes[:, 1:]).all()
+    assert found.sigma == 2.0**-52
+    assert found.facts["sigma_rule"] == "rounding of 1: every eigenvalue is 0"
+    assert found.facts["trace"] == found.facts["trace_error"] == found.facts["w1_bound"] == 0
+    assert found.plot().data
+
+
+def test_both_ends_are_kept_however_few_eigenvalues_lie_there():
+    values = np.concatenate([[-5.0], np.linspace(-1, 1, 998), [9.0]])
+    found = estimate_density(quadratic(np.diag(values)), probes=3, steps=20, seed=0)
+    np.testing.assert_allclose(found.nodes[:, 0], -5, rtol=1e-6)
+    np.testing.assert_allclose(found.nodes[:, -1], 9, rtol=1e-6)
+    np.testing.assert_allclose(found.weights[:, [0, -1]], 1e-3, rtol=1e-4)
+
+
+def test_linear_regression_has_the_edges_of_marchenko_and_pastur():
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(1200, 300, generator=generator, dtype=torch.float64)
+    model = nn.Linear(300, 1, bias=False).double()
+    objective = Objective(model, nn.MSELoss(), (inputs, torch.zeros(1200, 1).double()))
+    found = estimate_density(objective, probes=2, steps=40, seed=0)
+    assert found.nodes.min() / 2 == pytest.approx(0.25, abs=0.03)
+    assert found.nodes.max() / 2 == pytest.approx(2.25, abs=0.1)
+    exact = np.linalg.eigvalsh(2 * (inputs.T @ inputs / 1200).numpy())
+    assert found.nodes.min() >= exact[0] - 1e-10
+    assert found.nodes.max() <= exact[-1] + 1e-10
+    assert distance(found, exact) < found.facts["w1_bound"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_true_spectrum_is_within_the_bound_and_as_near_as_probes_are_to_each_other(seed):
+    matrix = symmetric(200, seed)
+    found = estimate_density(quadratic(matrix), probes=3, steps=30, seed=seed)
+    facts, away = found.facts, distance(found, np.linalg.eigvalsh(matrix))
+    reach = found.nodes.max() - found.nodes.min()
+    assert away < facts["w1_bound"] < 0.7 * reach
+    assert facts["w1_bound"] == pytest.approx(facts["w1_share"] * reach)
+    assert facts["w1_confidence"] == 0.95
+    assert facts["w1_between_probes"] / 4 < away < 2 * facts["w1_between_probes"]
+
+
+def test_an_exact_quadrature_is_bounded_by_its_probes_alone():
+    few = quadratic(np.diag(np.repeat([0.0, 1.0], 500)))
+    found = estimate_density(few, probes=3, steps=9, seed=0)
+    x = math.log(2000 / 0.05) / 3000
+    assert found.facts["w1_share"] == pytest.approx(2 * math.sqrt(x) + 2 * x)
+
+
+def distance(density, exact):
+    """W₁ between all probes together and the eigenvalues."""
+    there = np.isfinite(density.nodes)
+    return stats.wasserstein_distance(
+        density.nodes[there], exact, density.weights[there], np.ones(len(exact))
+    )
+
+
+class Kept:
+    """A savepoint in memory, due after every probe."""
+
+    def __init__(self):
+        self.state, self.saves = None, 0
+
+    def load(self):
+        return self.state
+
+    def due(self):
+        return True
+
+    def save(self, state):
+        self.state, self.saves = {k: np.array(v) for k, v in state.items()}, self.saves + 1
+
+
+def stopped(source, after, error):
+    """The operator, which fails in the product after so many."""
+    left = iter(range(after))
+
+    def product(v):
+        if next(left, None) is None:
+            raise error
+        return source.product(v)
+
+    return Operator(product=product, origin=source.origin, layout=source.layout)
+
+
+ONE_PAIR = Spectrum(
+    eigenvalues=np.array([9.0]),
+    residuals=np.zeros(1),
+    eigenvectors=np.eye(12)[:1],
+)
+
+
+def one_outlier():
+    matrix = symmetric(12) / 10
+    matrix[0], matrix[:, 0], matrix[0, 0] = 0, 0, 9
+    return as_operator(quadratic(matrix))
+
+
+@pytest.mark.parametrize(("deflate", "extra"), [(None, 0), (ONE_PAIR, 1)])
+def test_a_killed_density_goes_on_to_the_same_bits_from_its_last_probe(deflate, extra):
+    source = one_outlier()
+    source = Operator(product=source.product, origin=source.origin, layout=source.layout)
+    asked = {"probes": 3, "steps": 4, "seed": 2, "deflate": deflate}
+    whole = estimate_density(source, **asked)
+    for after in range(extra, 12 + extra):
+        kept, done = Kept(), (after - extra) // 4
+        with pytest.raises(RuntimeError, match="killed"):
+            estimate_density(
+                stopped(source, after, RuntimeError("killed")), savepoint=kept, **asked
+            )
+        assert kept.saves == done
+        rest = stopped(source, extra + 4 * (3 - done), RuntimeError("too many"))
+        assert estimate_density(rest, savepoint=kept, **asked).digest == whole.digest
+
+
+def test_a_saved_density_of_another_question_is_left_alone_and_fewer_probes_are_the_first():
+    source = one_outlier()
+    asked = {"probes": 3, "steps": 4, "seed": 2}
+    for other in ({"seed": 3}, {"steps": 5}, {"deflate": ONE_PAIR}, {"probes": 2}, {"probes": 5}):
+        kept = Kept()
+        estimate_density(source, **{**asked, **other}, savepoint=kept)
+        found = estimate_density(source, **asked, savepoint=kept)
+        assert found.digest == estimate_density(source, **asked).digest
+
+
+def test_ctrl_c_gives_the_probes_that_are_finished_and_keeps_them():
+    source, kept = one_outlier(), Kept()
+    kept.due = lambda: False
+    asked = {"probes": 3, "steps": 4, "seed": 2}
+    found = estimate_density(stopped(source, 10, KeyboardInterrupt()), **asked, savepoint=kept)
+    whole = estimate_density(source, **asked)
+    assert found.facts["interrupted"] is True
+    assert "interrupted" not in whole.facts
+    assert (found.matvecs, found.facts["probes"]) == (8, 2)
+    np.testing.assert_array_equal(found.nodes, whole.nodes[:2])
+    assert estimate_density(source, **asked, savepoint=kept).digest == whole.digest
+    with pytest.raises(KeyboardInterrupt):
+        estimate_density(stopped(source, 3, KeyboardInterrupt()), **asked)
+
+
+def test_progress_tells_the_trace_once_a_probe_is_finished():
+    seen = []
+    found = estimate_density(
+        one_outlier(),
+        probes=2,
+        steps=3,
+        seed=0,
+        deflate=ONE_PAIR,
+        progress=lambda *now: seen.append(now),
+    )
+    assert [now[:2] for now in seen] == [(i, 7) for i in (1, 2, 3, 4, 5, 6, 7, 7)]
+    assert seen[3][2] == ""
+    assert seen[4][2].startswith("trace ")
+    trace, error = found.facts["trace"], found.facts["trace_error"]
+    assert seen[-1][2] == f"trace {trace:.4g} ± {error:.2g}"
