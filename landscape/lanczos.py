@@ -1,15 +1,265 @@
-"""Lanczos with full reorthogonalization: a symmetric operator seen through a Krylov space."""
+"""Lanczos with full reorthogonalization and thick restart: an operator seen through a few vectors.
 
-from collections.abc import Callable
+The space is spanned by orthonormal rows: vectors locked before, then Q. Each product with H is
+split along all of them, so the coefficients C, G and h of
+
+    H Q = Q C + Y G + q hᵀ        (Y locked, q the next unit vector)
+
+are those of the products that were taken, rounding and asymmetry included, and the residuals that
+follow from them need no further product.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-_FIRST_ROWS = 32  # of the basis; doubled when they are full
+from landscape.bounds import Sight
+
+_PIECE = 1 << 20  # entries that are handled at a time in float64
 
 Matvec = Callable[[Tensor], Tensor]
+
+
+class Basis:
+    """Rows `[row, param]` in blocks: it grows without copying what is there.
+
+    Args:
+        like: A vector `[param]` of the dtype and on the device wanted.
+        block: How many rows to add when they run out.
+        first: Rows to begin with, taken as they are.
+    """
+
+    def __init__(self, like: Tensor, *, block: int, first: Tensor | None = None) -> None:
+        self._like, self._block = like, block
+        self._blocks = [] if first is None else [first]
+
+    def __getitem__(self, row: int) -> Tensor:
+        """A row `[param]`, to read or to write."""
+        while row >= sum(map(len, self._blocks)):
+            self._blocks.append(self._like.new_empty(self._block, self._like.numel()))
+        for block in self._blocks:
+            if row < len(block):
+                return block[row]
+            row -= len(block)
+        raise IndexError(row)
+
+    def blocks(self, count: int) -> Iterator[tuple[int, Tensor]]:
+        """The first `count` rows, block by block: the number of the first row, and the rows."""
+        first = 0
+        for block in self._blocks:
+            if first < count:
+                yield first, block[: count - first]
+            first += len(block)
+
+    def project_out(self, vector: Tensor, count: int) -> tuple[Tensor, np.ndarray]:
+        """Split a vector into the first `count` rows' parts and a rest orthogonal to them.
+
+        The second pass also corrects the coefficients for the rounding of the first.
+
+        Returns:
+            The rest `[param]`, and the coefficients `[count]` in float64.
+
+        Source: "twice is enough", Parlett, The Symmetric Eigenvalue Problem, section 6.9.
+        """
+        given, parts = vector, []
+        for _ in range(2):
+            for _, rows in self.blocks(count):
+                part = rows @ vector
+                if vector is given:  # not ours: an operator may hand out its own buffer
+                    vector = torch.addmv(vector, rows.T, part, alpha=-1)
+                else:
+                    vector.addmv_(rows.T, part, alpha=-1)
+                parts.append(part)
+        if not parts:
+            return vector, np.empty(0)
+        return vector, torch.cat(parts).double().cpu().numpy().reshape(2, count).sum(0)
+
+    def rotate(self, matrix: np.ndarray) -> None:
+        """Put `matrixᵀ @ rows` in the place of the first rows, for `matrix [row, new row]`."""
+        blocks = [rows for _, rows in self.blocks(len(matrix))]
+        turn = torch.from_numpy(np.ascontiguousarray(matrix.T)).to(self._like.device)
+        width = max(1, _PIECE // max(1, len(matrix)))
+        for begin in range(0, self._like.numel(), width):
+            pieces = [block[:, begin : begin + width] for block in blocks]
+            turned = turn @ torch.cat(pieces).double()
+            for piece in pieces:
+                piece[: len(turned)] = turned[: len(piece)]
+                turned = turned[len(piece) :]
+
+    def cut(self, count: int) -> Tensor:
+        """Forget all but the first `count` rows, and return them `[count, param]`."""
+        kept = [rows for _, rows in self.blocks(count)]
+        self._blocks = self._blocks[: len(kept)]
+        return torch.cat(kept) if len(kept) > 1 else kept[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ritz:
+    """Ritz pairs of a Krylov space, ascending, and what their residuals are made of."""
+
+    values: np.ndarray
+    """Rayleigh quotients of the Ritz vectors `[i]`."""
+    vectors: np.ndarray
+    """Their components in Q `[step, i]`."""
+    tails: np.ndarray
+    """The part |h s| of each residual that further steps make smaller `[i]`."""
+    noise: np.ndarray
+    """The part from rounding and asymmetry of the products, which they do not `[i]`."""
+    across: np.ndarray
+    """The part along locked vectors, themselves not exact `[i]`."""
+    sight: Sight
+    """What the start has seen, and what it may have missed."""
+
+    @property
+    def own_residuals(self) -> np.ndarray:
+        """The same less the part along locked vectors."""
+        return np.hypot(self.tails, self.noise)
+
+    @property
+    def residuals(self) -> np.ndarray:
+        """‖H v − λ v‖ of each unit Ritz vector `[i]`."""
+        return np.hypot(self.own_residuals, self.across)
+
+
+class Krylov:
+    """A Krylov space that can be cut back to some of its Ritz vectors and grown again.
+
+    Args:
+        rows: The first `locked` are orthonormal vectors that the space stays orthogonal to: it is
+            one of H between projections onto their complement.
+        size: Length of a vector.
+        most: The most steps between restarts.
+        locked: See `rows`.
+
+    Source: Wu and Simon, SIAM J. Matrix Anal. Appl. 22, 2000 (thick restart); Golub and Van Loan,
+        Matrix Computations, 4th ed., section 10.3.
+    """
+
+    def __init__(self, rows: Basis, size: int, most: int, *, locked: int = 0) -> None:
+        self.rows, self.size, self.most, self.locked = rows, size, most, locked
+        self.scale = 0.0  # the largest coefficient of any product
+        self._clear()
+
+    def _clear(self) -> None:
+        self.steps = 0  # counts what is valid: all else is written before it is raised
+        self.kept = 0  # of the steps, Ritz vectors from before the last restart
+        self.split = np.zeros((self.locked, self.most))  # G
+        self.inner = np.zeros((self.most + 1, self.most))  # C, and h in the row below
+        self.dropped = np.empty(0)  # Ritz values that restarts have left out
+        self.log_norm = 0.0  # of the product of all β before the last restart
+        self.lost = 0.0  # bound of the parts that restarts have dropped from H Q
+
+    def start(self, vector: Tensor) -> None:
+        """Begin anew with a vector `[param]` of any length, less its part along locked ones."""
+        self._clear()
+        rest, _ = self.rows.project_out(vector / norm(vector), self.locked)
+        torch.div(rest, norm(rest), out=self.rows[self.locked])
+
+    def extend(self, matvec: Matvec) -> None:
+        """Take one product, `v [param] -> H v [param]`, and add one step."""
+        last = self.locked + self.steps
+        rest, column = self.rows.project_out(matvec(self.rows[last]), last + 1)
+        beta = norm(rest)
+        if last + 1 < self.size:
+            torch.div(rest, beta or 1.0, out=self.rows[last + 1])
+        self.split[:, self.steps] = column[: self.locked]
+        self.inner[: self.steps + 1, self.steps] = column[self.locked :]
+        self.inner[self.steps + 1, : self.steps] = 0
+        self.inner[self.steps + 1, self.steps] = beta
+        self.scale = max(self.scale, beta, float(np.abs(column).max()))
+        self.steps += 1
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the space is invariant: all its eigenvalues are found."""
+        if self.locked + self.steps == self.size:
+            return True
+        floor = 10 * float(torch.finfo(self.rows[0].dtype).eps) * self.scale
+        return float(np.abs(self.inner[self.steps, : self.steps]).max()) <= floor
+
+    def ritz(self) -> Ritz:
+        """The Ritz pairs of the space."""
+        m = self.steps
+        inner, link = self.inner[:m, :m], self.inner[m, :m]
+        values, vectors = np.linalg.eigh((inner + inner.T) / 2)
+        uneven = np.linalg.norm((inner - inner.T) / 2 @ vectors, axis=0)
+        tails = np.abs(link @ vectors)
+        sight = Sight(
+            values=values, tails=tails, dropped=self.dropped, log_norm=self._log_norm_now()
+        )
+        return Ritz(
+            values=values,
+            vectors=vectors,
+            tails=tails,
+            noise=np.hypot(uneven, self.lost),
+            across=np.linalg.norm(self.split[:, :m] @ vectors, axis=0),
+            sight=sight,
+        )
+
+    def restart(self, known: Ritz, keep: np.ndarray) -> None:
+        """Cut the space back to the Ritz vectors of the mask `keep [i]`, and the next vector."""
+        m, kept = self.steps, known.vectors[:, keep]
+        count = kept.shape[1]
+        turn = np.eye(self.locked + m + 1, self.locked + count + 1)
+        turn[self.locked :, self.locked :] = 0
+        turn[self.locked : -1, self.locked : -1] = kept
+        turn[-1, -1] = 1
+        self.rows.rotate(turn)
+        inner, link = self.inner[:m, :m], self.inner[m, :m]
+        dropped = known.vectors[:, ~keep].T @ (inner - inner.T) / 2 @ kept
+        self.lost = float(np.hypot(self.lost, np.linalg.norm(dropped)))
+        self.log_norm = self._log_norm_now()
+        self.dropped = np.concatenate([self.dropped, known.values[~keep]])
+        turned, split = kept.T @ inner @ kept, self.split[:, :m] @ kept
+        below = link @ kept
+        self.inner[:] = 0
+        self.inner[:count, :count] = turned
+        self.inner[count, :count] = below
+        self.split[:] = 0
+        self.split[:, :count] = split
+        self.steps = self.kept = count
+
+    def lock(self, vectors: np.ndarray, most: int) -> None:
+        """Lock some vectors, `[locked + step, vector]` in the rows of now, and forget the rest."""
+        self.rows.rotate(vectors)
+        self.locked, self.most = vectors.shape[1], most
+        self._clear()
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that it is, as arrays by name; rows are not copied where they lie in memory."""
+        m = self.steps
+        count = min(self.locked + m + 1, self.size)
+        return {
+            "locked": np.array(self.locked),
+            "kept": np.array(self.kept),
+            "inner": self.inner[: m + 1, :m],
+            "split": self.split[:, :m],
+            "dropped": self.dropped,
+            "norms": np.array([self.log_norm, self.lost, self.scale]),
+            **{f"rows {row}": block.cpu().numpy() for row, block in self.rows.blocks(count)},
+        }
+
+    def take_up(self, state: Mapping[str, np.ndarray], most: int) -> None:
+        """Become what `state` says."""
+        self.locked, self.most = int(state["locked"]), most
+        self._clear()
+        m = state["inner"].shape[1]
+        self.steps, self.kept, self.dropped = m, int(state["kept"]), state["dropped"]
+        self.inner[: m + 1, :m], self.split[:, :m] = state["inner"], state["split"]
+        self.log_norm, self.lost, self.scale = map(float, state["norms"])
+        row = 0
+        while f"rows {row}" in state:
+            for vector in state[f"rows {row}"]:
+                self.rows[row].copy_(torch.from_numpy(vector))
+                row += 1
+
+    def _log_norm_now(self) -> float:
+        steps = np.arange(self.kept, self.steps)
+        with np.errstate(divide="ignore"):
+            return self.log_norm + float(np.log(self.inner[steps + 1, steps]).sum())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,44 +305,28 @@ def lanczos(
     Returns:
         The tridiagonalization: vectors in the dtype of `start`, scalars in float64.
 
-    Source: Golub and Van Loan, Matrix Computations, 4th ed., section 10.3; reorthogonalization
-        "twice is enough", Parlett, The Symmetric Eigenvalue Problem, section 6.9.
+    Source: Golub and Van Loan, Matrix Computations, 4th ed., section 10.3.
     """
-    size = start.numel()
-    locked = start.new_empty(0, size) if locked is None else locked
-    steps = min(steps, size - len(locked))
-    basis = start.new_empty(min(steps, _FIRST_ROWS), size)
-    alpha, beta = [], []
-    rest = _orthogonalize(start / norm(start), [locked])
-    rest = rest / norm(rest)
-    for step in range(1, steps + 1):
-        if step > len(basis):
-            basis = torch.cat([basis, basis.new_empty(min(len(basis), steps - len(basis)), size)])
-        basis[step - 1] = rest
-        product = matvec(basis[step - 1])
-        alpha.append(float((basis[step - 1] * product).sum(dtype=torch.float64)))
-        rest = _orthogonalize(product, [locked, basis[:step]])
-        beta.append(norm(rest))
-        floor = 10 * torch.finfo(start.dtype).eps * max(map(abs, alpha + beta))
+    size, count = start.numel(), 0 if locked is None else len(locked)
+    steps = min(steps, size - count)
+    rows = Basis(start, block=steps + 1, first=locked)
+    krylov = Krylov(rows, size, steps, locked=count)
+    krylov.start(start)
+    while True:
+        krylov.extend(matvec)
+        m = krylov.steps
         known = Tridiagonalization(
-            alpha=np.array(alpha),
-            beta=np.array(beta),
-            basis=basis[:step],
-            exhausted=beta[-1] <= floor or step == size - len(locked),
+            alpha=np.diagonal(krylov.inner)[:m].copy(),
+            beta=np.diagonal(krylov.inner, -1)[:m].copy(),
+            basis=list(rows.blocks(count + m))[-1][1],
+            exhausted=krylov.exhausted,
         )
-        if known.exhausted or step == steps or (stop is not None and stop(known)):
-            break
-        rest = rest / beta[-1]
-    return known
+        if known.exhausted or m == steps or (stop is not None and stop(known)):
+            return known
 
 
 def norm(vector: Tensor) -> float:
     """Return the Euclidean norm, summed in float64: float32 loses 1e-5 over a million entries."""
-    return float(torch.linalg.vector_norm(vector, dtype=torch.float64))
-
-
-def _orthogonalize(vector: Tensor, blocks: list[Tensor]) -> Tensor:
-    """Remove a vector's parts along orthonormal rows, twice."""
-    for block in blocks * 2:
-        vector = vector - block.T @ (block @ vector)
-    return vector
+    pieces = vector.split(_PIECE)
+    norms = [torch.linalg.vector_norm(piece, dtype=torch.float64) for piece in pieces]
+    return float(torch.linalg.vector_norm(torch.stack(norms)))

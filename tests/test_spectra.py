@@ -83,7 +83,7 @@ def test_multiplicity_is_found_where_a_random_start_hardly_sees_it():
     diagonal = torch.rand(1_000_000, generator=torch.Generator().manual_seed(0)) * 1e-4
     diagonal[:3], diagonal[3:10] = 1.0, 0.5
     spectrum = find_eigenpairs(Diagonal(diagonal), k=5, tolerance=1e-2, seed=0)
-    np.testing.assert_allclose(spectrum.eigenvalues, [1, 1, 1, 0.5, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(spectrum.eigenvalues, [1, 1, 1, 0.5, 0.5], rtol=1e-4)
     vectors = spectrum.eigenvectors.astype(float)
     np.testing.assert_allclose(vectors @ vectors.T, np.eye(5), atol=1e-6)
 
@@ -237,7 +237,7 @@ def test_model_and_random_state_are_untouched():
         ({"k": 6}, "between 1 and the number of parameters, 5, got 6"),
         ({"k": 1, "which": "SM"}, "which must be one of LM, LA, SA, BE, got 'SM'"),
         ({"k": 1, "tolerance": 0.0}, "tolerance must be above 0"),
-        ({"k": 2, "max_matvecs": 3}, "max_matvecs must be at least 2 k = 4"),
+        ({"k": 2, "max_matvecs": 1}, "max_matvecs must be at least k = 2"),
     ],
 )
 def test_impossible_requests_are_refused(options, message):
