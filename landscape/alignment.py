@@ -12,7 +12,7 @@ from landscape.lanczos import norm
 from landscape.objectives import Objective
 from landscape.operators import Operator, as_operator
 from landscape.perturbations import Perturbation, displacement
-from landscape.updates import perturbation_gradient
+from landscape.update_maps import perturbation_gradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,13 @@ class Alignment:
     """Mean |cosine| of an isotropic random direction, √(2 / (π param))."""
     products: int
     """Hessian products used."""
+
+
+def direction_names(perturbations: Sequence[Perturbation]) -> tuple[str, ...]:
+    """The gradient and short names; with their settings where a short name comes twice."""
+    short = [perturbation.name for perturbation in perturbations]
+    labels = [p.name if short.count(p.name) == 1 else p.label for p in perturbations]
+    return ("gradient", *labels)
 
 
 def measure_alignment(
@@ -78,20 +85,13 @@ def measure_alignment(
         quotients.append(_quotient(operator, vector) if own else quotients[0])
         products += own
     return Alignment(
-        names=_names(perturbations),
+        names=direction_names(perturbations),
         cosines=np.stack([_cosines(rows, vector) for vector in vectors]),
         rayleigh=np.array(quotients),
         norms=np.array([norm(vector) for vector in vectors]),
         null=math.sqrt(2 / (math.pi * rows.shape[1])),
         products=products,
     )
-
-
-def _names(perturbations: Sequence[Perturbation]) -> tuple[str, ...]:
-    """The gradient and short names; with their settings where a short name comes twice."""
-    short = [perturbation.name for perturbation in perturbations]
-    labels = [p.name if short.count(p.name) == 1 else p.label for p in perturbations]
-    return ("gradient", *labels)
 
 
 def _quotient(operator: Operator, vector: Tensor) -> float:

@@ -13,7 +13,8 @@ from landscape.objectives import Objective
 from landscape.operators import NotFiniteError, Progress
 from landscape.results import Stability
 from landscape.savepoints import Savepoint
-from landscape.updates import Update, UpdateMap
+from landscape.update_maps import UpdateMap
+from landscape.updates import Update
 
 _DATA = {
     "each": "every batch with its own step, and their mean",
@@ -40,11 +41,11 @@ def measure_stability(
 ) -> Stability:
     """Find the leading eigenvalues μ of the Jacobian of an update at `objective.theta`.
 
-    The map takes (w, m) to (w′, m′), as `landscape.updates.UpdateMap` does: perturbation, momentum,
-    weight decay and, with bn="batch", batch statistics included. Magnitude 1 is the edge: of
-    gradient descent μ = 1 − η λ, which leaves the unit disk at −1 for λ = 2/η and at +1 for a
-    negative λ. The two mean different things: across a sharp valley steps swing to and fro and
-    grow; along negative curvature they go on one way, as they should. So besides the k largest
+    The map takes (w, m) to (w′, m′), as `landscape.update_maps.UpdateMap` does: perturbation,
+    momentum, weight decay and, with bn="batch", batch statistics included. Magnitude 1 is the
+    edge: of gradient descent μ = 1 − η λ, which leaves the unit disk at −1 for λ = 2/η and at +1
+    for a negative λ. The two mean different things: across a sharp valley steps swing to and fro
+    and grow; along negative curvature they go on one way, as they should. So besides the k largest
     magnitudes the multiplier farthest from 1 is found, that of the largest curvature along the
     step: `facts["swing"]`, also last among the multipliers where it is not one of the k. Where a
     formula for the edge of stability is known, it says when this one reaches magnitude 1.
@@ -70,8 +71,8 @@ def measure_stability(
         The multipliers, of which a multiple one may be found once only.
 
     Raises:
-        ValueError: If the map has no Jacobian (normalized SAM where a gradient vanishes), a
-            product is not finite, or an argument is out of range.
+        NoJacobianError: If the update is normalized SAM's and a gradient vanishes.
+        ValueError: If a product is not finite, or an argument is out of range.
         KeyboardInterrupt: Ctrl-C before anything was known.
     """
     mapping = UpdateMap(objective, update, batches=batches)
