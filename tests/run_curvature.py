@@ -98,8 +98,8 @@ def trace(top: float, facts: dict, rng: np.random.Generator) -> Trace:
 
 
 def sharpness(top: float, facts: dict) -> Sharpness:
-    names = ("λmax", "trace", "SAM sharpness", "SAM sharpness", "average-case, Gaussian")
-    settings = ("residual 1e−3", "20 probes", "ρ 0.05, 1 step", "ρ 0.05, 20 steps", "ρ 0.05")
+    names = ("λmax", "trace", "SAM sharpness, 1 step", "SAM sharpness, n steps", "average case")
+    settings = (f"residual {top:.1e}", "20 probes", "ρ 0.05", "ρ 0.05, 20 steps", "ρ 0.05")
     value = top * np.array([1.0, 3.2, 0.0051, 0.0068, 0.004])
     error = top * np.array([np.nan, 0.07, np.nan, np.nan, 0.0002])
     return Sharpness(
@@ -129,7 +129,7 @@ def stability(leading: float, facts: dict) -> Stability:
         update=f"{facts['method']}, momentum 0.9",
         products=60,
         converged=False,
-        facts=facts,
+        facts=facts | {"swing": {"real": -0.4, "imag": 0.0, "magnitude": 0.4}},
         options={"k": 4, "seed": 0, "bn": "batch"},
     )
 

@@ -8,7 +8,7 @@ from dash import html
 
 from landscape.figures import interactive as figures
 from landscape.figures.numbers import NONE, count, number
-from landscape.figures.screen_sharpness import all_measures, measures_of, value_text
+from landscape.figures.screen_sharpness import all_measures, measures_of, setting_text, value_text
 from landscape.results import Result, Sharpness
 
 from .. import panes
@@ -67,7 +67,7 @@ class _Curved:
         return Pane(
             name="densities",
             title="Spectral density",
-            note=_noted(items, "eigenvalues per unit λ; ticks: found one by one"),
+            note=_noted(items, "ticks: found one by one"),
             body=panes.shown(draw, self.store),
         )
 
@@ -119,7 +119,7 @@ def sharpness_table(items: Sequence[tuple[str, int, Sharpness]]) -> html.Div:
         for _, _, table in items:
             there = measures_of(table)
             cells.append(value_text(table, there.index(measure)) if measure in there else NONE)
-        rows.append((measure[0], measure[1] or NONE, *cells))
+        rows.append((measure[0], setting_text(items, measure) or NONE, *cells))
     beside: list[tuple[str, Callable[[Sharpness], str]]] = [
         ("train loss", lambda table: number(table.loss)),
         ("mean p of the true class", lambda table: number(table.mean_probability)),

@@ -10,7 +10,6 @@ from landscape.figures.numbers import NONE, number
 from landscape.figures.screen_sharpness import (
     ROW,
     interval_text,
-    measures_of,
     ratio_text,
     value_text,
 )
@@ -45,7 +44,8 @@ def sharpness_table(sharpness: Sharpness) -> html.Div:
     audits = sharpness.audit_names if sharpness.audit.size else ()
     heads = ["measure", "setting", "value", "95 % interval", *audits]
     rows = []
-    for at, (name, setting) in enumerate(measures_of(sharpness)):
+    settings = sharpness.settings or ("",) * len(sharpness.names)
+    for at, (name, setting) in enumerate(zip(sharpness.names, settings, strict=True)):
         ratios = [ratio_text(float(sharpness.audit[at, i])) for i in range(len(audits))]
         rows.append(
             (
@@ -108,7 +108,6 @@ def multipliers(page: Any) -> Pane:
         name="multipliers",
         title="Multipliers of the update",
         note=stability.update if stability is not None else "",
-        keys=[key("|μ| = 1: the edge", "var(--warn)", "dashed")] if stability is not None else (),
         body=page.body(draw),
         download=download(page, "stability"),
     )

@@ -25,7 +25,7 @@ VIEWS = {
     "sharpness": "Sharpness",
     "stability": "Stability",
 }
-_AXES = {"auto": "as it fits", "linear": "linear λ", "symlog": "signed log λ", "log": "log |λ|"}
+_AXES = {"auto": "auto", "linear": "linear", "symlog": "signed log", "log": "log |λ|"}
 
 
 def view(state: ViewState, store: Store, theme: str) -> View:
@@ -124,7 +124,7 @@ def _spectrum_cards(page: Page) -> list[Card]:
         return [Card(panes=[spectrum_panes.nothing(page)], height=300)]
     return [
         Card(panes=[spectrum_panes.density(page), spectrum_panes.table(page)], height=308),
-        Card(panes=[training_panes.largest(page), spectrum_panes.trace(page)], height=300),
+        Card(panes=[training_panes.largest(page), training_panes.trace(page)], height=300),
         Card(panes=[spectrum_panes.scree(page), spectrum_panes.probes(page)], height=270),
     ]
 

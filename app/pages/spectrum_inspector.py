@@ -9,12 +9,13 @@ from dash.development.base_component import Component
 from landscape.figures.estimate_words import plus_minus
 from landscape.figures.numbers import NONE, count, number, percent
 from landscape.figures.screen_spectrum import unconverged
-from landscape.figures.screen_stability import loose_multipliers
+from landscape.figures.screen_stability import loose_multipliers, swing_of
 from landscape.results import Curvature, Density, Result, Sharpness, Spectrum, Stability, Trace
 from landscape.runs import StoredResult
 
 from .. import panes
 from ..inspector import described, run_section, troubles
+from ..summaries import NAMES
 from .spectrum_panes import bulk_end, negative_mass
 
 _SHOWN = {
@@ -35,10 +36,12 @@ def inspector(page: Any) -> list[Component]:
         return [*parts, run_section(page.run)]
     kind, stored = kinds[0], page.stored(kinds[0])
     result = _loaded(page, kind)
+    told = [text for kind in kinds for text in notices(_loaded(page, kind))]
+    minded = [html.Section([panes.notice(text) for text in told])] if told else []
     return [
         panes.section("Summary", *_summary(page, kind, result)),
         *parts,
-        *notices(result),
+        *minded,
         panes.section(
             "Reading it", *[html.P(text, className="reading") for text in _reading(page)]
         ),
@@ -166,17 +169,25 @@ def moved_by_audit(sharpness: Sharpness) -> np.ndarray:
 
 def _stability_summary(stability: Stability) -> list[Component]:
     rows = [("Update", stability.update or NONE), ("Products", count(stability.products))]
+    swing = swing_of(stability)
+    if swing is not None:
+        rows.insert(1, ("Swing |μ|", number(abs(swing), 4)))
     return [
         panes.large((number(stability.multiplier, 4), "leading |μ|; 1 is the edge")),
         panes.facts(rows),
     ]
 
 
-def notices(result: Result) -> list[Component]:
+def notices(result: Result) -> list[str]:
     """What is not as it was asked for: interrupted, or not converged."""
     told = []
     if result.facts.get("interrupted"):
-        told.append("Interrupted: what was known until then is shown.")
+        name = NAMES.get(result.kind, result.kind)
+        told.append(f"The {name} was interrupted: what was known until then is shown.")
+    if result.facts.get("caution"):
+        told.append(f"Caution: {result.facts['caution']}.")
+    if isinstance(result, Stability) and result.facts.get("left_out"):
+        told.append(f"Not in the update map: {', '.join(map(str, result.facts['left_out']))}.")
     if isinstance(result, Spectrum) and not result.converged:
         loose = int(unconverged(result).sum())
         limit = number(result.tolerance * float(np.abs(result.eigenvalues).max()), 2)
@@ -191,7 +202,7 @@ def notices(result: Result) -> list[Component]:
     if isinstance(result, Curvature) and result.converged.size and not result.converged.all():
         steps = ", ".join(count(step) for step in result.step[~result.converged][:6])
         told.append(f"Not converged at {'step' if ',' not in steps else 'steps'} {steps}.")
-    return [html.Section([panes.notice(text) for text in told])] if told else []
+    return told
 
 
 def _reading(page: Any) -> list[str]:
@@ -271,6 +282,8 @@ def _read_stability(page: Any) -> list[str]:
         "Multipliers are eigenvalues of the Jacobian of the run's own update on (weights, "
         "momentum). Outside the circle a small deviation from the path grows with each step, "
         "inside it fades.",
+        "Flat directions have multipliers of about 1, negative curvature has larger ones: what "
+        "oscillates across a sharp valley is the multiplier farthest from 1, the swing.",
         "They are of the linearized update at one checkpoint: they tell of small deviations only.",
     ]
 

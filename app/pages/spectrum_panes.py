@@ -177,32 +177,6 @@ def scree(page: Any) -> Pane:
     )
 
 
-def trace(page: Any) -> Pane:
-    """The trace at every checkpoint measured, with 95 % intervals."""
-
-    def draw() -> panes.Body:
-        history = page.measured.series("trace")
-        if not history:
-            page.load("trace")
-        return figures.plot_traces(
-            history,
-            drops=page.drops,
-            selected=page.step,
-            theme=page.theme,
-            color=page.run.color,
-        )
-
-    shown = page.found("trace")
-    probes = f" of {count(len(shown.samples))} probes" if shown is not None else ""
-    return Pane(
-        name="trace",
-        title="Trace",
-        note=f"95 % interval{probes}" if shown is not None else "",
-        body=page.body(draw),
-        download=download(page, "trace"),
-    )
-
-
 def probes(page: Any) -> Pane:
     """The estimates that the trace is the mean of."""
 

@@ -8,6 +8,7 @@ from dash.development.base_component import Component
 
 from landscape.figures import interactive as figures
 from landscape.figures.facts import batch_norm
+from landscape.figures.numbers import count
 from landscape.results import Curvature
 
 from .. import panes
@@ -25,7 +26,7 @@ def largest(page: Any) -> Pane:
     Spectra of single checkpoints are drawn where no curvature through training was measured, and
     of every operator but the Hessian, which alone is followed through training.
     """
-    if page.state.operator == "hessian" and not page.measured.chosen() and page.curvature():
+    if _of_hessian(page) and page.curvature() is not None:
         return edges(page)
 
     def draw() -> panes.Body:
@@ -49,6 +50,11 @@ def largest(page: Any) -> Pane:
         body=page.body(draw),
         download=download(page, "spectrum"),
     )
+
+
+def _of_hessian(page: Any) -> bool:
+    """Whether the page shows the operator that is followed through training."""
+    return page.state.operator == "hessian" and not page.measured.chosen()
 
 
 def edges(page: Any) -> Pane:
@@ -76,9 +82,42 @@ def traces(page: Any) -> Pane:
     return _followed(page, "trace", "followed trace", "Trace", note="± 1 standard error")
 
 
+def trace(page: Any) -> Pane:
+    """The trace at every checkpoint measured, with 95 % intervals.
+
+    Where a single checkpoint was measured on its own, the trace that was followed is shown.
+    """
+    curvature = page.curvature()
+    followed = curvature is not None and np.isfinite(curvature.trace).any()
+    if followed and _of_hessian(page) and len(page.measured.steps("trace")) < 2:
+        return traces(page)
+
+    def draw() -> panes.Body:
+        history = page.measured.series("trace")
+        if not history:
+            page.load("trace")
+        return figures.plot_traces(
+            history,
+            drops=page.drops,
+            selected=page.step,
+            theme=page.theme,
+            color=page.run.color,
+        )
+
+    shown = page.found("trace")
+    probes = f" of {count(len(shown.samples))} probes" if shown is not None else ""
+    return Pane(
+        name="trace",
+        title="Trace",
+        note=f"95 % interval{probes}" if shown is not None else "",
+        body=page.body(draw),
+        download=download(page, "trace"),
+    )
+
+
 def probability(page: Any) -> Pane:
     """What curvature of cross-entropy depends on beside the weights."""
-    return _followed(page, "mean_probability", "probability", "Mean p of the true class")
+    return _followed(page, "mean_probability", "probability", "Mean p, true class")
 
 
 def multiplier(page: Any) -> Pane:
@@ -88,7 +127,6 @@ def multiplier(page: Any) -> Pane:
         "multiplier",
         "multiplier",
         "Stability multiplier",
-        keys=[key("edge 1", _EDGE, "dashed")],
         options=("--stability",),
     )
 

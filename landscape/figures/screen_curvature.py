@@ -152,6 +152,7 @@ def plot_curvature(
     add_lr_drops(figure, drops, axis, theme)
     if quantity == "multiplier":
         _add_edge_line(figure, np.array([0.0, 1e12]), np.ones(2), "|μ| = 1", theme)
+        _add_edge_label(figure, 0.0, 1.0, "edge", theme)
     if alone and quantity == "eigenvalues":
         _add_smaller(figure, items[0][2], most, items[0][1], theme)
         _add_edge(figure, items[0][2], scale, theme)
@@ -261,10 +262,15 @@ def _add_edge(figure: go.Figure, curvature: Curvature, scale: str, theme: str) -
     _add_edge_line(figure, curvature.step, curvature.edge, label, theme)
     first = int(known[0])
     height = float(curvature.edge[first])
+    height = float(np.log10(height)) if scale == "log" else height
+    _add_edge_label(figure, float(curvature.step[first]), height, label, theme)
+
+
+def _add_edge_label(figure: go.Figure, x: float, y: float, text: str, theme: str) -> None:
     figure.add_annotation(
-        x=float(curvature.step[first]),
-        y=float(np.log10(height)) if scale == "log" else height,
-        text=label,
+        x=x,
+        y=y,
+        text=text,
         showarrow=False,
         xanchor="left",
         yanchor="bottom",

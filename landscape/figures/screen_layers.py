@@ -43,7 +43,9 @@ def plot_layers(
         ValueError: If no layer was measured.
     """
     if not result.layer_trace.size:
-        raise ValueError("traces must be measured layer by layer, got none; measure more probes")
+        raise ValueError(
+            "traces must be measured layer by layer, got none; the method hutchinson gives them"
+        )
     divisor = result.layer_size if per_parameter else np.ones(len(result.layer_names))
     values, errors = result.layer_trace / divisor, result.layer_error / divisor
     title = "trace per parameter" if per_parameter else "trace of the layer's block"

@@ -11,8 +11,8 @@ from landscape.figures.scales import log_ticks
 from landscape.figures.template import new_figure
 from landscape.results import Sharpness
 
-Measure = tuple[str, str]
-"""Name and setting: together they say what was measured."""
+Measure = tuple[str, int]
+"""Name of a measure, and how many of that name stand before it in its table."""
 
 ROW = 40
 """Height of one measure in px."""
@@ -22,13 +22,23 @@ _TIMES = "×\N{THIN SPACE}"
 
 def measures_of(sharpness: Sharpness) -> list[Measure]:
     """What was measured, in the order of the result."""
-    settings = sharpness.settings or ("",) * len(sharpness.names)
-    return list(zip(sharpness.names, settings, strict=True))
+    names = sharpness.names
+    return [(name, names[:at].count(name)) for at, name in enumerate(names)]
 
 
 def all_measures(items: Items[Sharpness]) -> list[Measure]:
     """Everything that any of several tables measured, in the order of the first that has it."""
     return list(dict.fromkeys(m for _, _, table in items for m in measures_of(table)))
+
+
+def setting_text(items: Items[Sharpness], measure: Measure) -> str:
+    """What a measure was measured with; where tables differ, what each says."""
+    said = []
+    for _, _, table in items:
+        there = measures_of(table)
+        if measure in there and table.settings:
+            said.append(table.settings[there.index(measure)])
+    return " / ".join(dict.fromkeys(text for text in said if text))
 
 
 def value_text(sharpness: Sharpness, at: int) -> str:
@@ -88,7 +98,7 @@ def plot_sharpness(
         ticktext=[number(float(t), 1) for t in ticks],
         title_text="value, each row in its own units",
     )
-    _name_rows(figure, rows, theme)
+    _name_rows(figure, [(name, setting_text(items, (name, at))) for name, at in rows], theme)
     return figure
 
 
@@ -123,9 +133,17 @@ def _add_values(
     negative = table.value < 0
     up, down = np.where(negative, below, above), np.where(negative, above, below)
     told = [
-        f"{name}{', ' + setting if setting else ''}<br>{value_text(table, i)}"
-        + (f"<br>95 % {interval_text(table, i)}" if known[i] else "")
-        for i, (name, setting) in enumerate(measures_of(table))
+        "<br>".join(
+            part
+            for part in (
+                name,
+                table.settings[i] if table.settings else "",
+                value_text(table, i),
+                f"95 % {interval_text(table, i)}" if known[i] else "",
+            )
+            if part
+        )
+        for i, name in enumerate(table.names)
     ]
     figure.add_trace(
         go.Scatter(
@@ -180,7 +198,7 @@ def _add_audit(figure: go.Figure, table: Sharpness, at: np.ndarray, theme: str) 
         )
 
 
-def _name_rows(figure: go.Figure, rows: list[Measure], theme: str) -> None:
+def _name_rows(figure: go.Figure, rows: list[tuple[str, str]], theme: str) -> None:
     """Each measure's name over its row, where it takes no width."""
     tone = palette.tokens(theme)
     figure.update_yaxes(

@@ -32,7 +32,7 @@ def plot_stability(
     _add_circle(figure, theme)
     for label, index, result in items:
         _add_multipliers(figure, label, index, result, theme)
-        _add_leading(figure, label, result, theme, alone=len(items) == 1)
+        _add_labels(figure, label, result, theme, alone=len(items) == 1)
     values = np.concatenate([multipliers_of(s) for _, _, s in items] or [np.empty(0)])
     reach = 1.15 * max(1.0, float(np.abs(values[np.isfinite(values)]).max(initial=1.0)))
     ticks = nice_ticks(-reach, reach, 5)
@@ -58,6 +58,15 @@ def _add_circle(figure: go.Figure, theme: str) -> None:
             hoverinfo="skip",
             name="unit circle",
         )
+    )
+    figure.add_annotation(
+        x=0.72,
+        y=-0.72,
+        text="edge",
+        showarrow=False,
+        xanchor="left",
+        yanchor="top",
+        font={"size": 11, "color": palette.tokens(theme).warn},
     )
 
 
@@ -98,19 +107,35 @@ def loose_multipliers(stability: Stability) -> np.ndarray:
     return stability.residuals > stability.tolerance * np.abs(multipliers_of(stability))
 
 
-def _add_leading(
+def swing_of(stability: Stability) -> complex | None:
+    """The multiplier farthest from 1, that of the largest curvature along the step, if known."""
+    said = stability.facts.get("swing")
+    if not isinstance(said, dict) or not {"real", "imag"} <= said.keys():
+        return None
+    return complex(said["real"], said["imag"])
+
+
+def _add_labels(
     figure: go.Figure, label: str, stability: Stability, theme: str, *, alone: bool
 ) -> None:
+    """Name the leading multiplier and the one that swings, once where they are the same."""
     values = multipliers_of(stability)
     if not len(values) or not np.isfinite(stability.multiplier):
         return
-    lead = values[int(np.argmax(np.abs(values)))]
     before = "" if alone else f"{label} "
-    right = lead.real > 0
+    lead = complex(values[int(np.argmax(np.abs(values)))])
+    _add_name(figure, lead, f"{before}|μ| = {number(stability.multiplier, 4)}", theme)
+    swing = swing_of(stability)
+    if swing is not None and alone and abs(swing - lead) > 1e-9 * abs(lead):
+        _add_name(figure, swing, f"swing {number(abs(swing), 4)}", theme)
+
+
+def _add_name(figure: go.Figure, at: complex, text: str, theme: str) -> None:
+    right = at.real > 0
     figure.add_annotation(
-        x=float(lead.real),
-        y=float(abs(lead.imag)),
-        text=f"{before}|μ| = {number(stability.multiplier, 4)}",
+        x=at.real,
+        y=abs(at.imag),
+        text=text,
         showarrow=False,
         xanchor="right" if right else "left",
         yanchor="bottom",
