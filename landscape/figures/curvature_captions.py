@@ -23,7 +23,7 @@ from landscape.figures.curvature_facts import (
 from landscape.figures.estimate_words import plus_minus
 from landscape.figures.facts import of_whom
 from landscape.figures.numbers import count, number, percent
-from landscape.figures.plane_words import listed
+from landscape.figures.plane_words import fact, listed
 from landscape.results import Curvature, Density, Sharpness, Spectrum, Stability, Trace
 
 PANELS = ("eigenvalues", "trace", "alignment", "rayleigh", "multiplier", "layers")
@@ -179,13 +179,27 @@ def stability_subject(result: Stability) -> str:
     if len(result.residuals):
         text += f", residuals at most {number(float(result.residuals.max()))}"
     text += "." if result.converged else ", not converged."
+    caution = fact(result.facts, "caution")
     return _sentences(
         text,
         f"The leading one has |μ| = {number(result.multiplier, 4)}."
         if math.isfinite(result.multiplier)
         else "",
         "Circle: |μ| = 1, the edge of stability; outside, a small deviation grows.",
+        _swing(result.facts),
+        f"{caution[0].upper()}{caution[1:]}." if caution else "",
         _interrupted(result.facts),
+    )
+
+
+def _swing(facts: dict[str, Any]) -> str:
+    """The multiplier of the largest curvature along the step, where it was found."""
+    swing = facts.get("swing") or {}
+    if "magnitude" not in swing:
+        return ""
+    return (
+        f"Farthest from 1, that of the largest curvature along the step: |μ| = "
+        f"{number(float(swing['magnitude']), 4)}."
     )
 
 
@@ -215,7 +229,8 @@ def _eigenvalues(result: Curvature) -> str:
     edge = ""
     if np.isfinite(result.edge).any():
         of = f" {result.edge_label}" if result.edge_label else ""
-        edge = f"Dashed: edge of stability{of}, a statement on full batches."
+        reason = fact(result.facts, "edge_reason")
+        edge = f"Dashed: edge of stability{of}{', ' + reason if reason else ''}."
     elif result.edge_label:
         edge = f"No edge is drawn: {result.edge_label}."
     hollow = f"Hollow: {count(loose)} checkpoint{'s' if loose > 1 else ''} above the tolerance."

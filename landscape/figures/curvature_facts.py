@@ -92,6 +92,8 @@ def largest_deflated(density: Density) -> np.ndarray:
 
 def wasserstein_share(density: Density) -> float:
     """Bound of the W₁ distance to the true spectrum as a share of its range; 1 says nothing."""
+    if density.facts.get("w1_share") is not None:
+        return float(density.facts["w1_share"])
     found = np.isfinite(density.nodes).sum(axis=1)
     full = density.nodes.shape[1]
     sphere = fact(density.facts, "probe").lower() != "rademacher"
@@ -149,6 +151,7 @@ def density_rows(result: Density) -> Rows:
         ("λ1/λ5", spread_text(largest_deflated(result))),
         ("Trace", _known(*trace_of(result))),
         ("W1 bound", f"{percent(share, 0)} of the range (95 %)" if share < 1 else ""),
+        ("Deflation error", _known(float(result.facts.get("deflation_error", math.nan)))),
         ("Products", count(result.matvecs)),
     ]
 

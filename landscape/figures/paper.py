@@ -1,6 +1,7 @@
 """Paper figures: the public door to every matplotlib figure."""
 
 from landscape.figures.paper_barrier import draw_barrier as draw_barrier
+from landscape.figures.paper_curvature import draw_curvature as draw_curvature
 from landscape.figures.paper_curve import draw_curve as draw_curve
 from landscape.figures.paper_curves import draw_consistency as draw_consistency
 from landscape.figures.paper_curves import draw_cosines as draw_cosines
@@ -12,6 +13,7 @@ from landscape.figures.paper_sharpness import draw_sharpness as draw_sharpness
 from landscape.figures.paper_spectrum import draw_density as draw_density
 from landscape.figures.paper_spectrum import draw_eigenvalues as draw_eigenvalues
 from landscape.figures.paper_spectrum import draw_spectrum as draw_spectrum
+from landscape.figures.paper_stability import draw_stability as draw_stability
 from landscape.figures.paper_style import VENUES as VENUES
 from landscape.figures.paper_style import PaperFigure as PaperFigure
 from landscape.figures.paper_surface import draw_surface as draw_surface

@@ -12,7 +12,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from landscape.figures import palette
-from landscape.figures.numbers import short
+from landscape.figures.numbers import THIN_SPACE, short
 from landscape.figures.paper_style import PaperFigure, Venue
 from landscape.figures.scales import log_ticks, nice_ticks, spread
 from landscape.figures.summaries import Curve
@@ -69,7 +69,26 @@ def set_ticks(axis: Any, ticks: np.ndarray, labels: Sequence[str] | None = None)
     """Fixed ticks with our numbers."""
     axis.set_major_locator(FixedLocator([float(tick) for tick in ticks]))
     axis.set_minor_locator(NullLocator())
-    axis.set_ticklabels([short(float(t)) for t in ticks] if labels is None else labels)
+    axis.set_ticklabels(tick_names(ticks) if labels is None else labels)
+
+
+def tick_names(ticks: np.ndarray) -> list[str]:
+    """Ticks in words: as many digits as tell them apart; long ones as powers of ten."""
+    names = []
+    for digits in range(3, 10):
+        names = [short(float(tick), digits) for tick in ticks]
+        if len(set(names)) == len(names):
+            break
+    if max(map(len, names), default=0) <= 7:
+        return names
+    powers = [_power(float(tick)) for tick in ticks]
+    shorter = len(set(powers)) == len(powers) and max(map(len, powers)) < max(map(len, names))
+    return powers if shorter else names
+
+
+def _power(tick: float) -> str:
+    mantissa, _, exponent = f"{tick:.2e}".partition("e")
+    return f"{short(float(mantissa))}e{short(float(exponent))}" if tick else "0"
 
 
 def value_limits(axes: Axes, low: float, high: float, scale: str) -> None:
@@ -175,6 +194,11 @@ def add_drops(axes: Axes, drops: Sequence[tuple[float, float]], venue: Venue) ->
             fontsize=max(6.0, venue.ticks - 1),
             color=MUTED,
         )
+
+
+def with_math(text: str) -> str:
+    """A text that has formulas in it: their font has no thin space."""
+    return text.replace(THIN_SPACE, r"$\,$")
 
 
 def text_width(text: str, size: float, *, bold: bool = False) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from landscape.figures.quantities import values_of
-from landscape.results import Consistency, Profile, Spectrum, Trajectory
+from landscape.results import Consistency, Curvature, Profile, Spectrum, Trajectory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +132,30 @@ def eigenvalue_history(
         top = np.sort(spectrum.eigenvalues)[::-1][:most]
         row[: len(top)] = top
     return np.array([float(step) for step, _ in ordered]), rows
+
+
+def edge_segments(
+    curvature: Curvature, drops: Sequence[tuple[float, float]], end: float
+) -> list[np.ndarray]:
+    """The edge of stability as staircases (step, λ) [points, 2], one for each stretch without gap.
+
+    An edge holds until the learning rate falls, or else until the next checkpoint; the last one
+    until `end`.
+    """
+    edge, step = curvature.edge, curvature.step.astype(float)
+    known = np.isfinite(edge)
+    segments: list[list[tuple[float, float]]] = []
+    for i in np.flatnonzero(known):
+        after = step[i + 1] if i + 1 < len(step) else max(end, step[i])
+        until = min([float(at) for at, _ in drops if step[i] < at < after], default=after)
+        joined = segments and i > 0 and known[i - 1]
+        piece = [(step[i], edge[i]), (until, edge[i])]
+        if joined:
+            piece.insert(0, (segments[-1][-1][0], edge[i]))
+            segments[-1] += piece
+        else:
+            segments.append(piece)
+    return [np.array(points) for points in segments]
 
 
 def last_finite(values: np.ndarray) -> float:
