@@ -66,7 +66,9 @@ def measure_alignment(
         ValueError: If the eigenvectors do not fit the objective, or a perturbation does not fit
             its outputs.
     """
-    rows = torch.as_tensor(eigenvectors).to(objective.theta)
+    if isinstance(eigenvectors, np.ndarray):
+        eigenvectors = torch.tensor(eigenvectors)  # a copy: those of a result are read-only
+    rows = eigenvectors.to(objective.theta)
     if rows.ndim != 2 or rows.shape[1] != objective.theta.numel():
         raise ValueError(
             f"eigenvectors must be [k, {objective.theta.numel()}], got {list(rows.shape)}"

@@ -121,7 +121,7 @@ def _spectral(
             operator,
             k=asked.k,
             which="LA",
-            start=None if start is None else torch.from_numpy(start),
+            start=None if start is None else torch.tensor(start),
             progress=_within(tell, f"{asked.k} largest"),
             **search,
         )
