@@ -10,7 +10,6 @@ from landscape.figures.alignments import spoken
 from landscape.figures.curvature_facts import (
     WHICH,
     bounds_text,
-    converged_of,
     interval_text,
     largest_deflated,
     largest_of,
@@ -24,6 +23,7 @@ from landscape.figures.estimate_words import plus_minus
 from landscape.figures.facts import of_whom
 from landscape.figures.numbers import count, number, percent
 from landscape.figures.plane_words import fact, listed
+from landscape.figures.summaries import scree
 from landscape.results import Curvature, Density, Sharpness, Spectrum, Stability, Trace
 
 PANELS = ("eigenvalues", "trace", "alignment", "rayleigh", "multiplier", "layers")
@@ -45,7 +45,7 @@ def _of(facts: dict[str, Any], *, step: bool = True) -> str:
 
 def spectrum_subject(result: Spectrum) -> str:
     """Which eigenvalues, how well they are known, and what marks mean."""
-    loose, size = int((~converged_of(result)).sum()), len(result.eigenvalues)
+    loose, size = int((~scree(result).within).sum()), len(result.eigenvalues)
     which = WHICH.get(result.which, result.which)
     what = f"The {count(size)} eigenvalues ({which})" if size > 1 else f"Eigenvalue ({which})"
     text = f"{what}{_of(result.facts)}"
@@ -229,10 +229,10 @@ def _eigenvalues(result: Curvature) -> str:
     edge = ""
     if np.isfinite(result.edge).any():
         of = f" {result.edge_label}" if result.edge_label else ""
-        reason = fact(result.facts, "edge_reason")
+        reason = fact(result.facts, "edge_holds")
         edge = f"Dashed: edge of stability{of}{', ' + reason if reason else ''}."
     elif result.edge_label:
-        edge = f"No edge is drawn: {result.edge_label}."
+        edge = f"No edge of stability is drawn: {result.edge_label}."
     hollow = f"Hollow: {count(loose)} checkpoint{'s' if loose > 1 else ''} above the tolerance."
     return _sentences(text, hollow if loose else "", edge)
 

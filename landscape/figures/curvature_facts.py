@@ -8,6 +8,7 @@ import numpy as np
 from landscape.figures.estimate_words import interval, plus_minus
 from landscape.figures.numbers import count, number, percent, short
 from landscape.figures.plane_words import Rows, fact, listed
+from landscape.figures.summaries import scree
 from landscape.quadrature import power_sums, wasserstein_bound
 from landscape.results import Curvature, Density, Sharpness, Spectrum, Stability, Trace
 
@@ -46,14 +47,6 @@ def operator_rows(facts: dict[str, Any]) -> Rows:
 def method_text(result: Trace) -> str:
     """The estimator's name."""
     return _METHODS.get(result.method, result.method)
-
-
-def converged_of(result: Spectrum) -> np.ndarray:
-    """Whether the residual of each eigenpair is within the tolerance [k]."""
-    if result.within.size:
-        return result.within
-    allowed = result.tolerance * float(np.max(np.abs(result.eigenvalues), initial=0.0))
-    return result.residuals <= allowed
 
 
 def largest_of(result: Spectrum) -> np.ndarray:
@@ -120,7 +113,7 @@ def bounds_text(result: Spectrum) -> str:
 def spectrum_rows(result: Spectrum) -> Rows:
     """Rows of found eigenpairs."""
     residual = float(np.max(result.residuals, initial=0.0))
-    loose = int((~converged_of(result)).sum())
+    loose = int((~scree(result).within).sum())
     return [
         *operator_rows(result.facts),
         ("Eigenpairs", f"{len(result.eigenvalues)}, {WHICH.get(result.which, result.which)}"),

@@ -1,11 +1,13 @@
 """Spectral densities as curves: eigenvalues per unit λ, with found eigenpairs taken out."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from landscape.figures.scales import SignedLog
+from landscape.quadrature import curve as broadened
 from landscape.results import Density, Spectrum
 
 _REACH = 5.0
@@ -52,11 +54,33 @@ class DensityCurve:
         return 10.0 ** math.floor(math.log10(floor)), 10.0 ** math.ceil(math.log10(top * 1.2))
 
 
+@dataclass(frozen=True, kw_only=True)
+class SharedAxes:
+    """Axes on which several densities are drawn."""
+
+    reach: tuple[float, float]
+    levels: tuple[float, float]
+    signed_log: SignedLog
+    wide: bool
+
+
+def shared_axes(curves: Sequence[DensityCurve]) -> SharedAxes:
+    """Equal axes of several densities: each is drawn whole, and linear where any bulk lies."""
+    levels = [curve.levels() for curve in curves]
+    return SharedAxes(
+        reach=(min(c.reach[0] for c in curves), max(c.reach[1] for c in curves)),
+        levels=(min(low for low, _ in levels), max(high for _, high in levels)),
+        signed_log=SignedLog(max(c.signed_log.threshold for c in curves)),
+        wide=any(c.wide for c in curves),
+    )
+
+
 def density_curve(density: Density, spectrum: Spectrum | None = None) -> DensityCurve:
     """Broaden the nodes of a density to a curve of eigenvalues per unit λ.
 
-    Each probe's curve is size · Σ wᵢ N(λ; nodeᵢ, σ²). A node within σ, or within the residual, of a
-    found eigenvalue is that eigenvalue: it leaves the curve and is drawn as a stem of exactly 1.
+    Deflated outliers are no part of the nodes and are drawn as stems of exactly 1. Where nothing
+    was deflated, a node within σ, or within the residual, of an eigenvalue of `spectrum` is that
+    eigenvalue: it leaves the curve and is such a stem.
 
     Raises:
         ValueError: If the density has no positive width.
@@ -65,16 +89,16 @@ def density_curve(density: Density, spectrum: Spectrum | None = None) -> Density
     """
     if not density.sigma > 0:
         raise ValueError(f"a density must have a positive width sigma, got {density.sigma}")
-    stems = np.empty(0) if spectrum is None else np.sort(spectrum.eigenvalues)
-    weights = np.where(np.isnan(density.nodes), 0.0, density.weights) * density.size
-    if spectrum is not None:
-        weights = np.where(_found(density, spectrum), 0.0, weights)
+    stems = np.sort(density.outliers)
+    if spectrum is not None and not stems.size:
+        stems = np.sort(spectrum.eigenvalues)
+        weights = np.where(_found(density, spectrum), 0.0, density.weights)
+        density = replace(density, weights=weights)
+    weights = np.where(np.isnan(density.nodes), 0.0, density.weights)
     nodes = np.where(np.isnan(density.nodes), 0.0, density.nodes)
     scale = _scale(nodes, weights, density.sigma)
     x = _grid(nodes, stems, density.sigma, scale)
-    rows = np.stack(
-        [_broadened(x, n, w, density.sigma) for n, w in zip(nodes, weights, strict=True)]
-    )
+    rows = broadened(density, x)
     extent = max(abs(x[0]), abs(x[-1]))
     return DensityCurve(
         x=x,
@@ -118,13 +142,3 @@ def _grid(nodes: np.ndarray, stems: np.ndarray, sigma: float, scale: SignedLog) 
     keep = np.concatenate([[True], np.diff(np.round(x / (sigma / 4))) > 0])
     keep[-1] = True
     return x[keep]
-
-
-def _broadened(x: np.ndarray, nodes: np.ndarray, weights: np.ndarray, sigma: float) -> np.ndarray:
-    total = np.zeros(len(x))
-    for node, weight in zip(nodes, weights, strict=True):
-        if weight > 0:
-            start, stop = np.searchsorted(x, [node - 12 * sigma, node + 12 * sigma])
-            part = x[start:stop]
-            total[start:stop] += weight * np.exp(-0.5 * ((part - node) / sigma) ** 2)
-    return total / (sigma * math.sqrt(2 * math.pi))

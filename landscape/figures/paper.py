@@ -6,11 +6,11 @@ from landscape.figures.paper_curve import draw_curve as draw_curve
 from landscape.figures.paper_curves import draw_consistency as draw_consistency
 from landscape.figures.paper_curves import draw_cosines as draw_cosines
 from landscape.figures.paper_curves import draw_steps as draw_steps
+from landscape.figures.paper_density import draw_density as draw_density
 from landscape.figures.paper_layers import draw_layers as draw_layers
 from landscape.figures.paper_layers import draw_trace as draw_trace
 from landscape.figures.paper_profile import draw_profile as draw_profile
 from landscape.figures.paper_sharpness import draw_sharpness as draw_sharpness
-from landscape.figures.paper_spectrum import draw_density as draw_density
 from landscape.figures.paper_spectrum import draw_eigenvalues as draw_eigenvalues
 from landscape.figures.paper_spectrum import draw_spectrum as draw_spectrum
 from landscape.figures.paper_stability import draw_stability as draw_stability

@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from landscape.figures import palette
 from landscape.figures.numbers import THIN_SPACE, short
 from landscape.figures.paper_style import PaperFigure, Venue
-from landscape.figures.scales import log_ticks, nice_ticks, spread
+from landscape.figures.scales import SignedLog, log_ticks, nice_ticks, spread
 from landscape.figures.summaries import Curve
 
 MUTED = palette.LIGHT.muted
@@ -101,6 +101,21 @@ def value_limits(axes: Axes, low: float, high: float, scale: str) -> None:
     axes.set_ylim(*inner)
     ticks = log_ticks(*inner, most=5) if scale == "log" else nice_ticks(*inner, about=4)
     set_ticks(axes.yaxis, ticks)
+
+
+def signed_limits(axes: Axes, low: float, high: float, values: np.ndarray) -> None:
+    """Set y to a signed log, linear up to the tenth percentile of |values|."""
+    sizes = np.abs(values[np.isfinite(values) & (values != 0)])
+    top = max(abs(low), abs(high))
+    linear = float(np.quantile(sizes, 0.1)) if sizes.size else top
+    scale = SignedLog(max(linear, 1e-6 * top) or 1.0)
+    ends = scale.forward(np.array([low, high]))
+    margin = 0.05 * float(np.ptp(ends)) or 0.5
+    low, high = scale.inverse(ends + np.array([-margin, margin])).tolist()
+    axes.set_yscale("function", functions=(scale.forward, scale.inverse))
+    axes.set_ylim(low, high)
+    ticks = scale.ticks(low, high, most=6)
+    set_ticks(axes.yaxis, ticks if len(ticks) > 1 else nice_ticks(low, high, 3))
 
 
 def step_limits(axes: Axes, first: float, last: float) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from landscape.figures import palette
-from landscape.figures.paper_axes import set_ticks, size_of, value_limits
+from landscape.figures.paper_axes import signed_limits, size_of, value_limits
 from landscape.figures.paper_edges import draw_edge
 from landscape.figures.paper_panels import (
     Frame,
@@ -19,7 +19,7 @@ from landscape.figures.paper_panels import (
     run_names,
 )
 from landscape.figures.paper_style import Venue
-from landscape.figures.scales import SignedLog, choose_scale, finite_range, nice_ticks
+from landscape.figures.scales import choose_scale, finite_range
 from landscape.figures.summaries import edge_segments, last_finite
 
 _WIDE = 100.0
@@ -84,26 +84,11 @@ def _eigenvalue_axis(
         axes.axhline(0, color=palette.LIGHT.zero, lw=0.5, zorder=1.1)
 
 
-def signed_limits(axes: Axes, low: float, high: float, values: np.ndarray) -> None:
-    """Set y to a signed log, linear up to the tenth percentile of |values|."""
-    sizes = np.abs(values[np.isfinite(values) & (values != 0)])
-    top = max(abs(low), abs(high))
-    linear = float(np.quantile(sizes, 0.1)) if sizes.size else top
-    scale = SignedLog(max(linear, 1e-6 * top) or 1.0)
-    ends = scale.forward(np.array([low, high]))
-    margin = 0.05 * float(np.ptp(ends)) or 0.5
-    low, high = scale.inverse(ends + np.array([-margin, margin])).tolist()
-    axes.set_yscale("function", functions=(scale.forward, scale.inverse))
-    axes.set_ylim(low, high)
-    ticks = scale.ticks(low, high, most=6)
-    set_ticks(axes.yaxis, ticks if len(ticks) > 1 else nice_ticks(low, high, 3))
-
-
 def _draw_smaller(axes: Axes, item: Run, rows: np.ndarray, lowest: np.ndarray) -> list[Label]:
     """The smaller eigenvalues of a single run, faint, and its lowest one."""
     _, index, run = item
     shade = palette.run_color(index).light
-    labels: list[Label] = [(last_finite(rows[:, 0]), r"$\lambda_1$", None)]
+    labels: list[Label] = [(last_finite(leading(run)), r"$\lambda_1$", None)]
     dot: Any = {"marker": "o", "ms": 1.8} if len(run.step) == 1 else {}
     for k in range(rows.shape[1] - 1, 0, -1):
         axes.plot(run.step, rows[:, k], color=shade, alpha=0.4, lw=0.6, ls="solid", zorder=2, **dot)

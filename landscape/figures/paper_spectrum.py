@@ -1,18 +1,14 @@
-"""Spectra on paper: found eigenvalues, density, eigenvalues through training."""
+"""Found eigenvalues on paper: of one checkpoint, and through training."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, NullLocator
 
 from landscape.figures import palette
-from landscape.figures.densities import DensityCurve, density_curve
 from landscape.figures.items import Items, is_items, items_of
-from landscape.figures.numbers import number, short
 from landscape.figures.paper_axes import (
-    MUTED,
     add_drops,
     curve_axes,
     end_labels,
@@ -20,14 +16,15 @@ from landscape.figures.paper_axes import (
     run_marker,
     run_style,
     set_ticks,
+    signed_limits,
     step_limits,
     value_limits,
 )
 from landscape.figures.paper_curves import HEIGHT
 from landscape.figures.paper_style import PaperFigure, venue_of
 from landscape.figures.scales import choose_scale, finite_range, nice_ticks, step_top
-from landscape.figures.summaries import eigenvalue_history, last_finite
-from landscape.results import Density, Spectrum
+from landscape.figures.summaries import Scree, eigenvalue_history, last_finite, scree
+from landscape.results import Spectrum
 
 
 def draw_spectrum(
@@ -38,141 +35,74 @@ def draw_spectrum(
     limits: tuple[float, float] | None = None,
     color: int = 0,
 ) -> PaperFigure:
-    """Draw found eigenvalues by falling magnitude, with residuals; hollow ones are negative.
+    """Draw found eigenvalues by falling magnitude, with residuals as bars.
+
+    Negative ones are hollow, and of a single run red; those with residuals above the tolerance are
+    crossed out. A signed axis keeps the sign and sorts from the largest down.
 
     Args:
         spectra: One spectrum, or (label, color, spectrum) of each run.
         venue: Whose widths and type to use.
-        scale: "log", "linear", or None for log where no eigenvalue is 0.
-        limits: Lowest and highest |λ| of the axis.
+        scale: "log" and "linear" of |λ|, "symlog" of λ, or None: log where no eigenvalue is 0.
+        limits: Lowest and highest value of the axis.
         color: Color index of a single spectrum.
     """
     sizes = venue_of(venue)
     items = items_of(spectra, color)
-    magnitudes = [np.abs(s.eigenvalues) for _, _, s in items]
-    if scale is None and any((m == 0).any() for m in magnitudes):
+    signed = scale == "symlog"
+    found = [scree(spectrum, signed=signed) for _, _, spectrum in items]
+    shown = [s.values if signed else s.magnitudes for s in found]
+    if scale is None and any((values == 0).any() for values in shown):
         scale = "linear"
-    scale = choose_scale(scale, magnitudes)
+    scale = "symlog" if signed else choose_scale(scale, shown)
     names = [label for label, _, _ in items] if len(items) > 1 else []
     figure, axes = curve_axes(sizes, HEIGHT, right=name_room(names, sizes))
     with figure.style():
-        low, high = finite_range(magnitudes, scale, limits)
-        value_limits(axes, 0.0 if scale == "linear" and limits is None else low, high, scale)
-        for _, index, spectrum in items:
-            _draw_scree(axes, spectrum, index)
-        most = max(1, *(len(m) for m in magnitudes))
+        _scree_axis(axes, shown, scale, limits)
+        for (_, index, _), one, values in zip(items, found, shown, strict=True):
+            _draw_scree(axes, one, values, index, alone=len(items) == 1)
+        most = max(1, *(len(values) for values in shown))
         axes.set_xlim(0.5, most + 0.5)
         ticks = nice_ticks(0, most)
         set_ticks(axes.xaxis, np.unique(np.maximum(np.round(ticks), 1)))
-        axes.set_xlabel(r"rank by $|\lambda|$")
-        axes.set_ylabel(r"$|\lambda|$")
-        named = zip(magnitudes, items, strict=True) if names else ()
-        labels = [(float(np.min(m)), label, i) for m, (label, i, _) in named]
+        magnitude = r"$\lambda$" if signed else r"$|\lambda|$"
+        axes.set_xlabel(f"rank by {magnitude}")
+        axes.set_ylabel(magnitude)
+        named = zip(shown, items, strict=True) if names else ()
+        labels = [(float(v[-1]), label, i) for v, (label, i, _) in named if len(v)]
         end_labels(axes, labels, sizes)
     return figure
 
 
-def _draw_scree(axes: Axes, spectrum: Spectrum, color: int) -> None:
-    order = np.argsort(-np.abs(spectrum.eigenvalues), kind="stable")
-    values, residuals = spectrum.eigenvalues[order], spectrum.residuals[order]
-    rank, magnitude = np.arange(1, len(values) + 1), np.abs(values)
-    run = palette.run_color(color)
-    axes.plot(rank, magnitude, color=run.light, alpha=0.35, lw=0.6, ls="solid", zorder=2)
-    low = np.maximum(magnitude - residuals, 1e-3 * magnitude)
-    axes.vlines(rank, low, magnitude + residuals, color=run.light, lw=0.7, zorder=2.5)
-    for sign, fill in ((values > 0, run.light), (values <= 0, "white")):
-        axes.plot(
-            rank[sign],
-            magnitude[sign],
-            ls="none",
-            marker=run.paper_marker,
-            ms=3.4,
-            mfc=fill,
-            mec=run.light,
-            mew=0.7,
-            zorder=3,
-        )
+def _scree_axis(
+    axes: Axes, shown: list[np.ndarray], scale: str, limits: tuple[float, float] | None
+) -> None:
+    if scale == "symlog":
+        flat = np.concatenate(shown)
+        signed_limits(axes, *finite_range([*shown, np.zeros(1)], "linear", limits), flat)
+        axes.axhline(0, color=palette.LIGHT.zero, lw=0.5, zorder=1.1)
+        return
+    low, high = finite_range(shown, scale, limits)
+    value_limits(axes, 0.0 if scale == "linear" and limits is None else low, high, scale)
 
 
-def draw_density(
-    density: Density,
-    spectrum: Spectrum | None = None,
-    *,
-    venue: str = "icml",
-    context: Density | None = None,
-    axis: str | None = None,
-    color: int = 0,
-) -> PaperFigure:
-    """Draw a spectral density in eigenvalues per unit λ, so that one eigenvalue has area 1.
-
-    Eigenpairs that were found one by one leave the curve and stand as stems of height 1. The band
-    goes from the lowest to the highest probe.
-
-    Args:
-        density: Nodes and weights of each probe.
-        spectrum: Found eigenpairs of the same Hessian.
-        venue: Whose widths and type to use.
-        context: A density to compare with, drawn dotted.
-        axis: "symlog", "linear", or None for symlog where the spectrum is wider than its bulk.
-        color: Color index of the run.
-
-    Raises:
-        ValueError: If the axis is unknown.
-    """
-    if axis not in ("symlog", "linear", None):
-        raise ValueError(f"axis must be 'symlog' or 'linear', got {axis!r}")
-    sizes = venue_of(venue)
-    curve = density_curve(density, spectrum)
-    signed = axis == "symlog" or (axis is None and curve.wide)
-    figure, axes = curve_axes(sizes, HEIGHT)
-    with figure.style():
-        _density_axes(axes, curve, signed)
-        floor = curve.levels()[0] / 10
-        shade = palette.run_color(color).light
-        low, high = np.maximum(curve.low, floor), np.maximum(curve.high, floor)
-        axes.fill_between(curve.x, low, high, color=shade, alpha=0.2, lw=0, zorder=1)
-        if context is not None:
-            other = density_curve(context)
-            rest = np.maximum(other.middle, floor)
-            axes.plot(other.x, rest, color=MUTED, lw=0.8, ls=(0, (1, 1.4)), zorder=2)
-        axes.plot(curve.x, np.maximum(curve.middle, floor), color=shade, lw=1, ls="solid", zorder=3)
-        if len(curve.stems):
-            axes.vlines(curve.stems, floor, 1.0, color=shade, lw=0.8, zorder=3)
-            axes.plot(curve.stems, np.ones(len(curve.stems)), "o", ms=1.8, color=shade, zorder=3.1)
-            axes.annotate(
-                rf"$\lambda_1$ = {number(float(curve.stems[-1]))}",
-                (curve.stems[-1], 1.0),
-                xytext=(3, 4),
-                textcoords="offset points",
-                ha="right",
-                va="bottom",
-                fontsize=sizes.ticks,
-            )
-    return figure
-
-
-def _density_axes(axes: Axes, curve: DensityCurve, signed: bool) -> None:
-    low, high = curve.reach
-    if signed:
-        scale = curve.signed_log
-        axes.set_xscale("function", functions=(scale.forward, scale.inverse))
-        set_ticks(axes.xaxis, scale.ticks(low, high, most=7))
-        linear = short(scale.threshold, 2)
-        axes.set_xlabel(rf"eigenvalue $\lambda$ (linear within ±{linear})")
-    else:
-        set_ticks(axes.xaxis, nice_ticks(low, high, about=5))
-        axes.set_xlabel(r"eigenvalue $\lambda$")
-    axes.set_xlim(low, high)
-    bottom, top = curve.levels()
-    first, last = round(np.log10(bottom)), round(np.log10(top))
-    stride = max(1, -(-(last - first) // 5))
-    axes.set_yscale("log")
-    axes.set_ylim(bottom, top)
-    exponents = range(first, last + 1, stride)
-    axes.yaxis.set_major_locator(FixedLocator([10.0**e for e in exponents]))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.set_yticklabels(["1" if e == 0 else rf"$10^{{{e}}}$" for e in exponents])
-    axes.set_ylabel(r"eigenvalues per unit $\lambda$")
+def _draw_scree(axes: Axes, found: Scree, values: np.ndarray, color: int, *, alone: bool) -> None:
+    run, rank = palette.run_color(color), np.arange(1, len(values) + 1)
+    axes.plot(rank, values, color=run.light, alpha=0.35, lw=0.6, ls="solid", zorder=2)
+    low = values - found.residuals
+    if axes.get_yscale() == "log":
+        low = np.maximum(low, 1e-3 * values)
+    below = palette.LIGHT.err if alone else run.light
+    positive = found.values > 0
+    for chosen, ink, fill in ((positive, run.light, run.light), (~positive, below, "white")):
+        at, shown = rank[chosen], values[chosen]
+        high = shown + found.residuals[chosen]
+        axes.vlines(at, low[chosen], high, color=ink, lw=0.7, zorder=2.5, gid="residual")
+        dots: Any = {"ls": "none", "marker": run.paper_marker, "ms": 3.4, "mfc": fill, "mec": ink}
+        axes.plot(at, shown, mew=0.7, zorder=3, **dots)
+    loose = ~found.within
+    cross: Any = {"ls": "none", "marker": "x", "ms": 5.2, "mew": 0.8, "color": palette.INK}
+    axes.plot(rank[loose], values[loose], zorder=3.2, gid="loose", **cross)
 
 
 def draw_eigenvalues(

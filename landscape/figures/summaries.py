@@ -122,6 +122,36 @@ def off_diagonal(cosines: np.ndarray) -> tuple[np.ndarray, float]:
     return matrix, (limit if limit > 0 else 1.0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scree:
+    """Found eigenvalues in order."""
+
+    values: np.ndarray
+    residuals: np.ndarray
+    within: np.ndarray
+    """Whether the residual is within the tolerance."""
+
+    @property
+    def magnitudes(self) -> np.ndarray:
+        """|λ|."""
+        return np.abs(self.values)
+
+
+def scree(spectrum: Spectrum, *, signed: bool = False) -> Scree:
+    """Sort found eigenvalues by falling magnitude, or signed ones from the largest down."""
+    values = spectrum.eigenvalues if signed else np.abs(spectrum.eigenvalues)
+    order = np.argsort(-values, kind="stable")
+    within = spectrum.within
+    if not within.size:
+        allowed = spectrum.tolerance * float(np.max(np.abs(spectrum.eigenvalues), initial=0.0))
+        within = spectrum.residuals <= allowed
+    return Scree(
+        values=spectrum.eigenvalues[order],
+        residuals=spectrum.residuals[order],
+        within=within[order],
+    )
+
+
 def eigenvalue_history(
     history: Sequence[tuple[float, Spectrum]], most: int = 5
 ) -> tuple[np.ndarray, np.ndarray]:
