@@ -33,7 +33,16 @@ COMMANDS = {
         "a path of low loss between two minima", "landscape curve runs/a runs/b --updates 500"
     ),
     "spectrum": Command(
-        "Hessian eigenvalues and their density", "landscape spectrum runs/a --k 10 --checkpoint all"
+        "Hessian eigenvalues, their density and trace", "landscape spectrum runs/a --k 10"
+    ),
+    "sharpness": Command(
+        "a table of sharpness measures, audited", "landscape sharpness runs/a --rho 0.05"
+    ),
+    "stability": Command(
+        "the multiplier of the run's own update", "landscape stability runs/a --checkpoint all"
+    ),
+    "curvature": Command(
+        "eigenvalues, trace and alignments through training", "landscape curvature runs/a --k 3"
     ),
     "consistency": Command(
         "how well perturbation directions agree", "landscape consistency runs/a --checkpoint all"

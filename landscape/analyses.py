@@ -1,70 +1,29 @@
 """Run + options -> measured, saved result. Glue only: the mathematics is in the modules it calls.
 
-What lies on lines, planes and curves is in `surface_analyses`.
+What lies on lines, planes and curves is in `surface_analyses`, what is made of Hessian products in
+`curvature_analyses`.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from landscape.answers import Progress, Stored, answer
 from landscape.consistency import measure_consistency, online_consistency
-from landscape.densities import estimate_density
+from landscape.curvature_analyses import curvature, sharpness, spectrum, stability
 from landscape.options import (
+    OPTIONS,
     ConsistencyOptions,
-    SpectrumOptions,
     TrajectoryOptions,
     asked,
 )
 from landscape.perturbations import Perturbation
-from landscape.results import Result, Spectrum
+from landscape.results import Result
 from landscape.runs import Run
-from landscape.spectra import find_eigenpairs
 from landscape.subjects import Subject
 from landscape.surface_analyses import barrier, curve, profile, surface
 from landscape.trajectories import measure_trajectory
-
-
-def spectrum(
-    subject: Subject,
-    options: SpectrumOptions,
-    *,
-    again: bool = False,
-    progress: Progress | None = None,
-) -> list[Stored]:
-    """Eigenpairs of the Hessian and, unless `probes` is 0, its spectral density."""
-    objective = subject.objective(samples=options.samples, seed=options.seed, bn=options.bn)
-
-    def eigenpairs() -> Result:
-        found: Spectrum = find_eigenpairs(
-            objective,
-            k=options.k,
-            which=options.which,
-            tolerance=options.tolerance,
-            seed=options.seed,
-            progress=progress,
-        )
-        return replace(found, eigenvectors=None)
-
-    def density() -> Result:
-        return estimate_density(
-            objective,
-            probes=options.probes,
-            steps=options.steps,
-            seed=options.seed,
-            progress=progress,
-        )
-
-    common = asked(options, checkpoint=subject.checkpoint)
-    shared = {name: common[name] for name in ("checkpoint", "samples", "bn", "seed")}
-    asks = {name: common[name] for name in ("k", "which", "tolerance")}
-    answers = [answer(subject, "spectrum", {**shared, **asks}, objective, eigenpairs, again)]
-    if options.probes:
-        asks = {name: common[name] for name in ("probes", "steps")}
-        answers.append(answer(subject, "density", {**shared, **asks}, objective, density, again))
-    return answers
 
 
 def consistency(
@@ -150,6 +109,10 @@ ANALYSES: dict[str, Callable[..., list[Any]]] = {
     "barrier": barrier,
     "curve": curve,
     "spectrum": spectrum,
+    "sharpness": sharpness,
+    "stability": stability,
+    "curvature": curvature,
     "consistency": consistency,
     "trajectory": trajectory,
 }
+assert set(ANALYSES) == set(OPTIONS)

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -10,13 +11,15 @@ from typing import Any
 
 from landscape.options import JOINT, OPTIONS
 from landscape.parsers import Parser
-from landscape.reports import headline, report
+from landscape.reports import headline, report, report_interrupted
 from landscape.terminal import ProgressBar, duration, number
 
 Companion = Callable[[str], ModuleType]
 
 BY_POINTS = ("profile", "surface", "barrier")
 """Analyses that are measured point by point, and so can be shared out and resumed."""
+BY_PRODUCTS = ("spectrum", "sharpness", "stability", "curvature")
+"""Analyses of Hessian products, whose data can be shared out, and which are resumed."""
 
 
 def run_analysis(name: str, parser: Parser, argv: list[str], companion: Companion) -> int:
@@ -35,33 +38,81 @@ def run_analysis(name: str, parser: Parser, argv: list[str], companion: Companio
     parser.add_argument("--json", action="store_true", help="print what was measured as JSON")
     if name in BY_POINTS:
         _add_point_arguments(parser)
+    if name in BY_PRODUCTS:
+        _add_product_arguments(parser)
     args = parser.read(argv)
     options = parser.options(OPTIONS[name], args)
     if name in BY_POINTS and args.dry_run:
         return _estimate(name, args, options, companion)
-    from landscape.analyses import ANALYSES
-    from landscape.answers import Unfinished
+    with _ways(name, args) as ways:
+        return _measure(name, args, options, companion, ways)
 
-    ways = {"shard": _shard(args.shard), "chunk": args.chunk} if name in BY_POINTS else {}
-    reports = []
+
+def _measure(name: str, args: Any, options: Any, companion: Companion, ways: dict[str, Any]) -> int:
+    """Measure every subject and say what was found; 130 where Ctrl-C ended it."""
+    from landscape.analyses import ANALYSES
+
+    reports: list[dict[str, Any]] = []
+    interrupted = False
+    silent = name in BY_PRODUCTS and _is_silent_rank()
     for subject in _subjects(name, args, options, companion):
         where = _where(subject)
         with ProgressBar(f"{name} of {where}", quiet=args.json or _is_silent_rank()) as progress:
             answers = ANALYSES[name](subject, options, again=args.again, progress=progress, **ways)
-        for stored in answers:
-            if isinstance(stored, Unfinished):
-                reports.append(_unfinished(stored, where, quiet=args.json))
-                continue
-            if not args.json:
-                print(report(stored, where))
-            reports.append({**headline(stored.result), "path": str(stored.path)})
-            reports[-1].update(kind=stored.result.kind, found=stored.found)
-            reports[-1].update(digest=stored.result.digest, facts=stored.result.facts)
-    if args.json:
+        for found in answers:
+            told, text = _told(found, where)
+            reports.append(told)
+            interrupted |= "interrupted" in told
+            if not args.json and not silent:
+                print(text)
+        if interrupted:
+            break
+    if args.json and not silent:
         from landscape.storage import plain
 
         print(json.dumps(plain(reports), indent=1))
-    return 0
+    return 130 if interrupted else 0
+
+
+def _told(found: Any, where: str) -> tuple[dict[str, Any], str]:
+    """An answer as JSON, and in words."""
+    from landscape.answers import Interrupted, Unfinished
+
+    if isinstance(found, Unfinished):
+        return _unfinished(found, where)
+    result = found.result
+    told = {**headline(result), "kind": result.kind, "facts": result.facts}
+    if isinstance(found, Interrupted):
+        return told | {"interrupted": str(found.folder)}, report_interrupted(found, where)
+    told |= {"path": str(found.path), "found": found.found, "digest": result.digest}
+    return told, report(found, where)
+
+
+@contextmanager
+def _ways(name: str, args: Any) -> Iterator[dict[str, Any]]:
+    """What an analysis may use, beside its options; ranks are joined as long as it runs."""
+    if name in BY_POINTS:
+        yield {"shard": _shard(args.shard), "chunk": args.chunk}
+    elif name in BY_PRODUCTS:
+        from landscape.curvature_analyses import Resources
+        from landscape.ranks import ranks_of_environment
+
+        device = _device(args.device) or "cpu"
+        with ranks_of_environment(device) as ranks:
+            if ranks.world > 1 and name not in ("spectrum", "curvature"):
+                raise ValueError(
+                    f"torchrun shares the data of spectrum and curvature; start {name} as one process"
+                )
+            yield {
+                "resources": Resources(
+                    method=args.method,
+                    memory=args.memory,
+                    max_vectors=args.max_vectors,
+                    ranks=ranks,
+                )
+            }
+    else:
+        yield {}
 
 
 def _add_point_arguments(parser: Parser) -> None:
@@ -74,6 +125,17 @@ def _add_point_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--dry_run", action="store_true", help="print points, time and memory, and measure nothing"
     )
+
+
+def _add_product_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "--method",
+        default="auto",
+        help="auto, or how Hessian products are taken: retained, recomputed, forward-over-reverse, "
+        "finite-difference",
+    )
+    parser.add_argument("--memory", type=float, help="bytes that kept graphs may take, as 4e9")
+    parser.add_argument("--max_vectors", type=int, help="vectors that a basis may hold")
 
 
 def _shard(text: str | None) -> tuple[int, int]:
@@ -98,18 +160,17 @@ def _where(subject: Any) -> str:
     )
 
 
-def _unfinished(stored: Any, where: str, *, quiet: bool) -> dict[str, Any]:
-    if not quiet:
-        print(
-            f"{stored.kind} of {where}: {stored.done} of {stored.total} points are there; other "
-            f"processes measure theirs, and the last one stores the result\n  {stored.folder}"
-        )
-    return {
-        "kind": stored.kind,
-        "unfinished": str(stored.folder),
-        "points": stored.done,
-        "of": stored.total,
+def _unfinished(found: Any, where: str) -> tuple[dict[str, Any], str]:
+    told = {
+        "kind": found.kind,
+        "unfinished": str(found.folder),
+        "points": found.done,
+        "of": found.total,
     }
+    return told, (
+        f"{found.kind} of {where}: {found.done} of {found.total} points are there; other "
+        f"processes measure theirs, and the last one stores the result\n  {found.folder}"
+    )
 
 
 def _estimate(name: str, args: Any, options: Any, companion: Companion) -> int:

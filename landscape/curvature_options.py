@@ -63,6 +63,52 @@ class SpectrumOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SharpnessOptions:
+    """A table of sharpness measures: worst cases, averages, and which of them are invariant.
+
+    Attributes:
+        checkpoint: Step of the checkpoint: first, last, a number, N,N,... or all.
+        samples: Size of the class-balanced subset of the training set; 0 takes all of it.
+        rho: Radius of the ball of SAM sharpness and m-sharpness, and of the sphere.
+        ascent_steps: Most gradients taken from each start of a climb.
+        average_rho: Standard deviation of each weight's displacement in the Gaussian average.
+        pairs: Pairs of opposite displacements of each average.
+        adaptive_rho: Radius of the worst case relative to the weights, in the 2-norm.
+        adaptive_box: The same in the largest component.
+        adaptive_average_rho: Standard deviation of the Gaussian average relative to the weights.
+        m: Samples in a chunk of m-sharpness.
+        chunks: Most chunks of m-sharpness, drawn from all.
+        probes: Random vectors of the trace.
+        tolerance: Residual of the largest eigenvalue, relative to it.
+        audit: Whether to measure again after changes that leave the function as it is.
+        bn: BatchNorm statistics: frozen, or of each batch.
+        seed: Seed of all that is drawn.
+    """
+
+    checkpoint: str = "last"
+    samples: int = 2000
+    rho: float = 0.05
+    ascent_steps: int = 20
+    average_rho: float = 0.005
+    pairs: int = 32
+    adaptive_rho: float = 0.5
+    adaptive_box: float = 0.002
+    adaptive_average_rho: float = 0.1
+    m: int = 128
+    chunks: int = 8
+    probes: int = 20
+    tolerance: float = 1e-3
+    audit: bool = True
+    bn: CurvatureBatchNorm = "frozen"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(self, samples=0, ascent_steps=1, pairs=2, m=1, chunks=1, probes=2, seed=0)
+        positive(self, "rho", "average_rho", "adaptive_rho", "adaptive_box")
+        positive(self, "adaptive_average_rho", "tolerance")
+
+
+@dataclass(frozen=True, kw_only=True)
 class StabilityOptions:
     """The stability multiplier of the run's own update: below 1 a small deviation fades.
 

@@ -7,7 +7,12 @@ changes the answer. Devices, threads and paths are not here.
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from landscape.curvature_options import CurvatureOptions, SpectrumOptions, StabilityOptions
+from landscape.curvature_options import (
+    CurvatureOptions,
+    SharpnessOptions,
+    SpectrumOptions,
+    StabilityOptions,
+)
 from landscape.option_checks import at_least
 from landscape.surface_options import (
     JOINT,
@@ -26,6 +31,7 @@ __all__ = [
     "CurvatureOptions",
     "CurveOptions",
     "ProfileOptions",
+    "SharpnessOptions",
     "SpectrumOptions",
     "StabilityOptions",
     "SurfaceOptions",
@@ -89,6 +95,7 @@ OPTIONS: dict[str, type] = {
     "barrier": BarrierOptions,
     "curve": CurveOptions,
     "spectrum": SpectrumOptions,
+    "sharpness": SharpnessOptions,
     "stability": StabilityOptions,
     "curvature": CurvatureOptions,
     "consistency": ConsistencyOptions,

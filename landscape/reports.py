@@ -140,20 +140,24 @@ def _line(result: Any) -> str:
 
 
 def _sharpness_table(result: Any) -> str:
-    """A row per measure; ≥ before what is a lower bound only."""
-    heads = ["measure", "settings", "value", "95 %", *result.audit_names]
+    """Two lines per measure: what, and how much; ≥ before what is a lower bound only."""
+    audits = [f"audit {number_of}" for number_of in range(1, len(result.audit_names) + 1)]
     rows = []
-    for at, name in enumerate(result.names):
+    for at in range(len(result.names)):
         value = ("≥ " if result.lower_bound[at] else "") + number(result.value[at])
         if result.standard_error[at] == result.standard_error[at]:
             value += f" ± {number(result.standard_error[at], 2)}"
         ends = (result.interval_low[at], result.interval_high[at])
         interval = "–" if any(end != end for end in ends) else "{} to {}".format(*map(number, ends))
-        audit = [f"×{number(ratio)}" if ratio == ratio else "–" for ratio in result.audit[at]]
-        rows.append([name, result.settings[at], value, interval, *audit])
-    probability = number(result.mean_probability)
-    beside = f"loss {number(result.loss)}, mean true-class probability {probability}"
-    return f"{table(heads, rows, left=2)}\n{beside}"
+        ratios = [f"×{number(ratio)}" if ratio == ratio else "–" for ratio in result.audit[at]]
+        rows.append([f"  {value}", interval, *ratios])
+    head, *lines = table(["  value", "95 %", *audits], rows).split("\n")
+    shown = [head]
+    for name, setting, line in zip(result.names, result.settings, lines, strict=False):
+        shown += [f"{name}; {setting}" if setting else name, line]
+    shown += lines[len(result.names) :]
+    shown += [f"{audit}: {name}" for audit, name in zip(audits, result.audit_names, strict=True)]
+    return "\n".join(shown)
 
 
 def _curvature_table(result: Any) -> str:
