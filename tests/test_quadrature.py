@@ -47,11 +47,11 @@ def test_a_curve_counts_all_eigenvalues_but_the_outliers(density):
 
 
 def test_each_node_is_a_gaussian_of_the_width_asked_for_in_any_order_of_the_grid():
-    grid = np.array([3.0, 1.0, 2.5])
-    expected = stats.norm.pdf(grid, 1.0, 0.8)
-    drawn = curve(single([1.0], sigma=0.1), grid, sigma=0.8)
-    np.testing.assert_allclose(drawn, [expected], rtol=1e-12)
-    assert curve(single([1.0], sigma=0.1), grid)[0, 1] == pytest.approx(4 / math.sqrt(0.32 * np.pi))
+    grid = np.random.default_rng(0).permutation(np.linspace(-20, 20, 401))
+    found = single([1.0], sigma=0.1)
+    for width, drawn in ((0.8, curve(found, grid, sigma=0.8)), (0.1, curve(found, grid))):
+        expected = stats.norm.pdf(grid, 1.0, width)
+        np.testing.assert_allclose(drawn, [expected], rtol=1e-12, atol=1e-30)
 
 
 def test_a_curve_without_width_is_refused(density):
@@ -86,8 +86,9 @@ def test_a_log_spectrum_has_its_peaks_at_the_logarithm():
 
 def test_the_width_of_a_log_spectrum_is_its_spacing_in_decades():
     nodes = np.concatenate([-np.geomspace(10, 0.01, 31), np.geomspace(0.01, 10, 31)])
-    drawn = log_density(single(list(nodes), sigma=1e-3))
-    assert drawn.width == pytest.approx(0.1, rel=1e-6)
+    for part in (nodes, nodes[:31], nodes[31:]):
+        drawn = log_density(single(list(part), sigma=1e-3))
+        assert drawn.width == pytest.approx(0.1, rel=1e-6)
 
 
 def test_the_floor_of_a_log_spectrum_is_the_width_of_the_density(density):
@@ -108,6 +109,7 @@ def test_spacing_is_the_median_by_mass_and_none_for_single_nodes():
     nodes = np.array([[0.0, 1.0, 2.0, 3.0, 100.0, np.nan]])
     weights = np.array([[0.2, 0.2, 0.2, 0.2, 0.2, np.nan]])
     assert node_spacing(nodes, weights) == 1
+    assert node_spacing(np.array([[0.0, 1.0, 3.0, 7.0, 15.0]]), np.full((1, 5), 0.2)) == 3
     assert node_spacing(nodes, np.array([[0.0, 0.0, 0.0, 0.1, 0.9, np.nan]])) == 97
     assert node_spacing(np.array([[3.0, np.nan]]), np.array([[1.0, np.nan]])) == 0
     assert node_spacing(np.full((1, 3), np.nan), np.full((1, 3), np.nan)) == 0

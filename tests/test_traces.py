@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from dense import attention, conv_batchnorm, dense_hessian, mlp, symmetric, tied
+from scipy import stats
 
 from landscape import Objective
 from landscape.layouts import Entry, Layout
@@ -48,6 +49,8 @@ def test_samples_have_the_mean_and_variance_of_hutchinson():
     assert found.samples.var(ddof=1) == pytest.approx(variance, rel=0.1)
     assert found.standard_error == pytest.approx(math.sqrt(variance / 4000), rel=0.05)
     assert abs(found.trace - np.trace(matrix)) < 3 * found.standard_error
+    ends = stats.t.interval(0.95, 3999, found.samples.mean(), stats.sem(found.samples))
+    np.testing.assert_allclose([found.interval_low, found.interval_high], ends, rtol=1e-10)
     assert found.matvecs == len(found.samples) == 4000
     assert found.size == 30
 
