@@ -204,12 +204,18 @@ def record(drawing: Drawing) -> tuple[dict[str, Any], dict[str, Result | Columns
         "subject": name(subject),
         "style": {key: name(value) for key, value in style.items()},
         "captions": [
-            caption(content, drawing.style.get("quantity"))
+            caption(content, style.get("quantity"), _panels(drawing), style.get("scale"))
             for content in found
             if isinstance(content, Result)
         ],
     }
     return recipe, dict(zip(names, found, strict=True))
+
+
+def _panels(drawing: Drawing) -> Sequence[str] | None:
+    """Which panels of curvature through training are drawn."""
+    chosen = {"draw_layers": ("layers",), "draw_curvature": ("eigenvalues", "trace")}
+    return drawing.style.get("panels") or chosen.get(drawing.function)
 
 
 def _light(result: Result) -> Result:

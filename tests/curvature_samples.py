@@ -139,7 +139,8 @@ def curvature(*, scale: float = 1.0, edge: bool = True, checkpoints: int = 9) ->
     after = at > 0.6
     lines = np.where(after, np.nan, 38.0)
     alignment = np.stack([0.9 * at, 0.6 * at, 0.2 * at], axis=1)[..., None] * 0.6 ** np.arange(k)
-    label = "2 (1 + β) / η" if edge else "no edge of stability is known for AACE"
+    none = "no line is known for AACE: measure the stability multiplier instead"
+    label = "2 (1 + β) / η" if edge else none
     return Curvature(
         step=(480 * at).astype(int),
         eigenvalues=eigenvalues,

@@ -53,7 +53,10 @@ from landscape.results import (
 
 
 def caption(
-    result: Result, quantity: str | None = None, panels: Sequence[str] | None = None
+    result: Result,
+    quantity: str | None = None,
+    panels: Sequence[str] | None = None,
+    scale: str | None = None,
 ) -> str:
     """One paragraph for under a figure: what it shows, then how it was measured.
 
@@ -61,9 +64,12 @@ def caption(
         result: What was measured.
         quantity: What a figure of it shows, where that is not the loss.
         panels: Which panels a figure of curvature through training has, where not all.
+        scale: "log" for a density over |λ|.
     """
     if isinstance(result, Curvature) and panels:
         subject = curvature_subject(result, panels)
+    elif isinstance(result, Density) and scale == "log":
+        subject = density_subject(result, over_magnitude=True)
     else:
         subject = _SUBJECTS[type(result)](result)
     if quantity is not None and subject.startswith("Loss"):

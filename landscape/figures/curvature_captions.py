@@ -64,17 +64,27 @@ def spectrum_subject(result: Spectrum) -> str:
     )
 
 
-def density_subject(result: Density) -> str:
-    """How the density was estimated, what is drawn apart from it, and what its error covers."""
+def density_subject(result: Density, *, over_magnitude: bool = False) -> str:
+    """How the density was estimated, what is drawn apart from it, and what its error covers.
+
+    Args:
+        result: The density.
+        over_magnitude: Whether it is drawn over |λ|.
+    """
     probes, nodes = result.nodes.shape
+    per = "decade of |λ|" if over_magnitude else "unit λ"
+    # over |λ| Gaussians have a width of their own, and below σ no magnitude is known
+    width = f"Gaussians of width σ = {number(result.sigma)}"
+    width = f"|λ| known down to {number(result.sigma)}" if over_magnitude else width
     operator = operator_text(result.facts)
     text = (
-        f"Spectral density of the {operator}{of_whom(result.facts)}, in eigenvalues per unit λ, by "
+        f"Spectral density of the {operator}{of_whom(result.facts)}, in eigenvalues per {per}, by "
         f"stochastic Lanczos quadrature with {nodes} steps and {probes} "
-        f"probe{'s' if probes > 1 else ''} (Gaussians of width σ = {number(result.sigma)})."
+        f"probe{'s' if probes > 1 else ''} ({width})."
     )
     return _sentences(
         text,
+        "Dashed, hollow: negative eigenvalues." if over_magnitude else "",
         "Band: lowest to highest probe." if probes > 1 else "",
         _deflated(result),
         _numbers(result),

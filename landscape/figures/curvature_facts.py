@@ -78,9 +78,10 @@ def trace_of(density: Density) -> tuple[float, float]:
 
 
 def largest_deflated(density: Density) -> np.ndarray:
-    """The largest eigenvalues found and deflated, descending; positive ones only."""
+    """The largest eigenvalues, descending: those deflated that lie above all nodes and above 0."""
     values = np.sort(density.outliers)[::-1]
-    return values[values > 0]
+    rest = np.nanmax(density.nodes, initial=0.0)
+    return values[values > rest]
 
 
 def wasserstein_share(density: Density) -> float:

@@ -63,8 +63,8 @@ def draw_density(
 
     Args:
         densities: One density, or (label, color, density) of each run.
-        spectrum: Found eigenpairs of the same Hessian, of each run where there are several; not
-            needed where they were deflated.
+        spectrum: Found eigenpairs of the same Hessian, of each run where there are several. Where
+            some were deflated, those are the stems.
         venue: Whose widths and type to use.
         context: A density to compare with, drawn dotted.
         axis: "symlog", "linear", or None for symlog where the spectrum is wider than its bulk.
@@ -108,9 +108,7 @@ def _of_each(
 
 def _numbers(density: Density, spectrum: Spectrum | None) -> list[str]:
     """λ1, λ1/λ5, trace and σ in words; "" where a number is not known."""
-    largest = largest_deflated(density)
-    if not density.outliers.size and spectrum is not None:
-        largest = largest_of(spectrum)
+    largest = largest_deflated(density) if spectrum is None else largest_of(spectrum)
     nodes = density.nodes[np.isfinite(density.nodes)]
     first = number(float(largest[0])) if len(largest) else ""
     if not len(largest) and nodes.size:

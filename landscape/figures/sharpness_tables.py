@@ -45,7 +45,9 @@ class SharpnessTable:
 def sharpness_table(
     sharpness: Sharpness | Items[Sharpness], color: int = 0, *, audit: bool | None = None
 ) -> SharpnessTable:
-    """Sort the measures of runs into rows: those of equal name and setting share one.
+    """Sort the measures of runs into rows: those of equal name share one, in their order.
+
+    Settings that differ between runs stand beside each other.
 
     Args:
         sharpness: One result, or (label, color, result) of each run.
@@ -60,20 +62,24 @@ def sharpness_table(
     ratios = tuple(tuple(_ratio(float(r)) for r in row) for row in first.audit) if shown else ()
     return SharpnessTable(
         runs=tuple((label, index) for label, index, _ in items),
-        measures=tuple((name, setting) for name, setting, _ in measures),
+        measures=tuple((row[0], _settings(items, row)) for row in measures),
         cells=cells,
         audit_names=first.audit_names if shown else (),
         audit=ratios,
     )
 
 
-def _rows(result: Sharpness) -> list[tuple[str, str, int]]:
-    """Name and setting of each measure, and how many equal ones come before it."""
-    pairs = list(zip(result.names, result.settings, strict=True))
-    return [(*pair, pairs[:i].count(pair)) for i, pair in enumerate(pairs)]
+def _rows(result: Sharpness) -> list[tuple[str, int]]:
+    """Name of each measure, and how many of this name come before it."""
+    return [(name, result.names[:i].count(name)) for i, name in enumerate(result.names)]
 
 
-def _cell(result: Sharpness, row: tuple[str, str, int]) -> Cell:
+def _settings(items: Sequence[tuple[str, int, Sharpness]], row: tuple[str, int]) -> str:
+    found = [dict(zip(_rows(r), r.settings, strict=True)).get(row, "") for _, _, r in items]
+    return " / ".join(dict.fromkeys(setting for setting in found if setting))
+
+
+def _cell(result: Sharpness, row: tuple[str, int]) -> Cell:
     rows = _rows(result)
     if row not in rows:
         return Cell()

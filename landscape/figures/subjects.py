@@ -19,6 +19,11 @@ DRAWN = {
     "curve": "draw_curve",
     "spectrum": "draw_spectrum",
     "density": "draw_density",
+    "trace": "draw_trace",
+    "sharpness": "draw_sharpness",
+    "stability": "draw_stability",
+    "curvature": "draw_curvature",
+    "layers": "draw_layers",
     "eigenvalues": "draw_eigenvalues",
     "consistency": "draw_consistency",
     "cosines": "draw_cosines",
@@ -30,15 +35,22 @@ DRAWN = {
 MEASURED = ("draw_profile", "draw_surface", "draw_surface3d", "draw_barrier", "draw_curve")
 """Paper functions that draw any quantity that was measured, by the keyword `quantity`."""
 
-SINGLE = ("surface3d", "density", "cosines", "trajectory")
+SINGLE = ("surface3d", "layers", "cosines", "trajectory")
 """Kinds that show one run."""
 
 JOINT = "joint"
 """Name of the folder beside runs that holds results of several of them."""
 
-_STORED = {"surface3d": "surface", "eigenvalues": "spectrum", "cosines": "consistency"}
+_STORED = {
+    "surface3d": "surface",
+    "eigenvalues": "spectrum",
+    "layers": "curvature",
+    "cosines": "consistency",
+}
+_COMMANDS = {"density": "spectrum", "trace": "spectrum"}
+_COLORLESS = ("cosines", "layers")
 _TOGETHER = ("joint", "minima")
-_WITH_DROPS = ("surface", "surface3d", "eigenvalues", "consistency", "trajectory")
+_WITH_DROPS = ("surface", "surface3d", "eigenvalues", "curvature", "consistency", "trajectory")
 _PERTURBATIONS = ("SAM", "AACE", "USAM")
 
 
@@ -150,7 +162,7 @@ def _stored(run: Run, question: Question) -> list[StoredResult]:
     if not found:
         at = "" if step is None else f" at step {step}"
         facts = ", ".join(f"{key} {value}" for key, value in question.wanted.items())
-        command = "spectrum" if name == "density" else name
+        command = _COMMANDS.get(name, name)
         left_out = "".join(f" ({reason})" for reason in run.refused(name))
         raise ValueError(
             f"{run.path} must have a stored {name}{at}{' with ' + facts if facts else ''}, got "
@@ -162,7 +174,7 @@ def _stored(run: Run, question: Question) -> list[StoredResult]:
 def _choose_newest(runs: Sequence[Run], question: Question) -> Choice:
     found = [_stored(run, question)[-1].load() for run in runs]
     if len(runs) == 1:
-        return found[0], {} if question.kind == "cosines" else {"color": runs[0].color}
+        return found[0], {} if question.kind in _COLORLESS else {"color": runs[0].color}
     return _items(runs, found), {}
 
 
@@ -205,13 +217,22 @@ def _choose_surface(runs: Sequence[Run], question: Question) -> Choice:
 
 
 def _choose_density(runs: Sequence[Run], question: Question) -> Choice:
-    """The density, with the eigenpairs found at the same checkpoint on the same data."""
-    density, style = _choose_newest(runs, question)
-    same = ("checkpoint", "data_digest", "bn")
-    for stored in reversed(runs[0].results("spectrum")):
+    """Each run's density, with the eigenpairs found at the same checkpoint on the same data."""
+    subject, style = _choose_newest(runs, question)
+    densities = [subject] if len(runs) == 1 else [density for _, _, density in subject]
+    found = [_eigenpairs(run, d) for run, d in zip(runs, densities, strict=True)]
+    if any(found):
+        style["spectrum"] = found[0] if len(runs) == 1 else found
+    return subject, style
+
+
+def _eigenpairs(run: Run, density: Any) -> Result | None:
+    """The newest eigenpairs of the operator that a density is of."""
+    same = ("checkpoint", "data_digest", "bn", "operator", "loss")
+    for stored in reversed(run.results("spectrum")):
         if all(stored.facts.get(name) == density.facts.get(name) for name in same):
-            return density, {**style, "spectrum": stored.load()}
-    return density, style
+            return stored.load()
+    return None
 
 
 def _by_checkpoint(found: Sequence[StoredResult]) -> list[tuple[int, StoredResult]]:
