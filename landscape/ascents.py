@@ -19,7 +19,7 @@ Tell = Callable[[int, int, str], None]
 _FIRST = 2.0  # step in radii: from anywhere in the ball across it
 _LONGEST = 8.0
 _SHORTEST = 1e-3
-_ENOUGH = 1e-4  # a step that adds less than this share of the rise is the last
+_ENOUGH = 3e-4  # a step that adds less than this share of the rise is the last
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +58,6 @@ class Ascent:
     """L(w + e) − L(w): a lower bound of its maximum over the ball. NaN where no loss was finite."""
     displacement: Tensor
     """e [param]."""
-    slopes: int
-    """Losses with gradients that were taken."""
 
 
 def slope(objective: Objective, theta: Tensor, batches: Sequence[Batch] | None = None) -> Slope:
@@ -83,48 +81,49 @@ def ascend(
     ball: Ball,
     *,
     base: Slope,
-    directions: Iterable[Tensor] = (),
+    axes: Sequence[Tensor] = (),
     steps: int,
     tell: Tell | None = None,
 ) -> Ascent:
-    """Climb from the far ends of several directions by projected gradient steps; keep the best.
+    """Climb by projected gradient steps from ends of the ball along several axes; keep the best.
 
-    The first direction is the gradient at the center, whose far end is the one-step estimate of
-    SAM. A step goes along the steepest direction of the ball's norm and back into the ball; long
-    steps are power iteration. One that does not climb is taken back, and the next are shorter.
+    The first start is the far end along the gradient at the center, the one-step estimate of SAM.
+    Of each axis it is the higher of both ends. A step goes along the steepest direction of the
+    ball's norm and back into the ball; long steps are power iteration. One that does not climb is
+    taken back, and the next are shorter; one that adds less than 0.03 % is the last.
 
     Args:
         function: `theta -> (loss, gradient)`.
         theta: Center w [param].
         ball: Where e may lie.
         base: Loss and gradient at the center.
-        directions: Further ones to start along, in the coordinates u of the ball [param].
-        steps: Most slopes to take from each start, that of the start included.
-        tell: Called after each.
+        axes: Further directions to start along, in the coordinates u of the ball [param].
+        steps: Most slopes to take on each climb, that of its start included.
+        tell: Called before each.
 
     Source: Madry et al. 2018, section 2.1, projected gradient; Foret et al. 2021, equation 2.
     """
-    starts = [ball.place(base[1]), *directions]
-    best = Ascent(rise=0.0, displacement=torch.zeros_like(theta), slopes=0)
-    heights, taken = [], 0
-    for index, direction in enumerate(starts):
-        u = ball.farthest(direction)
-        if u is None:
+    starts = [[ball.place(base[1])], *([axis, -axis] for axis in axes)]
+    best, tried = (0.0, torch.zeros_like(theta)), []
+    for index, ends in enumerate(starts):
+        places = [u for u in map(ball.farthest, ends) if u is not None]
+        climbs = [_Climb(function, theta, ball, base[0], u) for u in places]
+        for climb in climbs:
+            climb.go()
+        if not climbs:
             continue
-        climb = _Climb(function, theta, ball, base[0], u)
-        for step in range(steps):
+        higher = max(climbs, key=lambda climb: climb.rise)
+        for step in range(1, steps):
             if tell is not None:
                 done = index * steps + step
-                tell(done, len(starts) * steps, f"≥ {max(best.rise, climb.rise):.4g}")
-            if not climb.go():
+                tell(done, len(starts) * steps, f"≥ {max(best[0], higher.rise):.4g}")
+            if not higher.go():
                 break
-        taken += climb.slopes
-        heights.append(climb.rise)
-        if climb.rise > best.rise:
-            best = Ascent(rise=climb.rise, displacement=ball.place(climb.u), slopes=0)
-    known = math.isfinite(base[0]) and (not heights or max(heights) > -math.inf)
-    rise = best.rise if known else math.nan
-    return Ascent(rise=rise, displacement=best.displacement, slopes=taken)
+        tried.append(higher.rise)
+        if higher.rise > best[0]:
+            best = higher.rise, ball.place(higher.u)
+    known = math.isfinite(base[0]) and (not tried or max(tried) > -math.inf)
+    return Ascent(rise=best[0] if known else math.nan, displacement=best[1])
 
 
 class _Climb:
@@ -139,29 +138,30 @@ class _Climb:
         start: Tensor,
     ) -> None:
         self._function, self._theta, self._ball, self._base = function, theta, ball, base
-        self._next, self._step = start, _FIRST
+        self._next: Tensor | None = start
         self._along: Tensor | None = None
-        self.u, self.rise, self.slopes = start, -math.inf, 0
+        self._step = _FIRST
+        self.u, self.rise = start, -math.inf
 
     def go(self) -> bool:
         """Take the loss at the next point; whether there is another one to go to."""
+        if self._next is None:
+            return False
         loss, gradient = self._function(self._theta + self._ball.place(self._next))
-        self.slopes += 1
         gain = loss - self._base - self.rise
+        small = False
         if gain > 0:
-            last = gain <= _ENOUGH * abs(loss - self._base)
-            first = self._along is None
-            self.u, self.rise = self._next, loss - self._base
+            small = gain <= _ENOUGH * abs(loss - self._base) or loss == math.inf
+            self._step = _FIRST if self._along is None else min(2 * self._step, _LONGEST)
             self._along = self._ball.farthest(self._ball.place(gradient))
-            self._step = _FIRST if first else min(2 * self._step, _LONGEST)
-            if last or self.rise == math.inf:
-                return False
+            self.u, self.rise = self._next, loss - self._base
         else:
             self._step /= 4
-        if self._along is None or self._step < _SHORTEST:
-            return False
-        self._next = self._ball.nearest(self.u + self._step * self._along)
-        return not torch.equal(self._next, self.u)
+        self._next = None
+        if self._along is not None and self._step >= _SHORTEST and not small:
+            there = self._ball.nearest(self.u + self._step * self._along)
+            self._next = None if torch.equal(there, self.u) else there
+        return self._next is not None
 
 
 def _weighted_losses(

@@ -162,7 +162,7 @@ def one_step(bench: Bench, tell: Tell) -> Row:
 def worst_case(bench: Bench, tell: Tell) -> Row:
     """The highest rise found in the ball ‖e‖ ≤ ρ."""
     ball = Ball(radius=bench.settings.rho)
-    return _bound(_climb(bench, ball, _ends(bench.top), tell), bench, ball)
+    return _bound(_climb(bench, ball, _axis(bench.top), tell), bench, ball)
 
 
 def adaptive_worst_case(bench: Bench, tell: Tell) -> Row:
@@ -200,7 +200,7 @@ def m_sharpness(bench: Bench, tell: Tell) -> Row:
         found = ascend(
             *(here, bench.theta, ball),
             base=here(bench.theta),
-            directions=_ends(bench.top),
+            axes=_axis(bench.top),
             steps=settings.ascent_steps,
             tell=told,
         )
@@ -268,7 +268,7 @@ MEASURES: dict[str, Callable[[Bench, Tell], Row]] = {
 def costs(settings: Settings, objective: Objective) -> list[int]:
     """Roughly what each measure takes, in forward passes over all data, for progress."""
     samples = objective.facts["samples"]
-    climb, pairs = 9 * settings.ascent_steps, 2 * settings.pairs
+    climb, pairs = 6 * settings.ascent_steps, 2 * settings.pairs
     share = min(1.0, settings.chunks * settings.m / samples)
     top = 6 * _PRODUCTS
     some = max(1, round(share * climb))
@@ -278,13 +278,13 @@ def costs(settings: Settings, objective: Objective) -> list[int]:
     ]
 
 
-def _ends(top: Tensor | None) -> list[Tensor]:
-    return [] if top is None else [top, -top]
+def _axis(top: Tensor | None) -> list[Tensor]:
+    return [] if top is None else [top]
 
 
 def _adaptive(bench: Bench, ball: Ball, tell: Tell) -> Row:
     top = bench.adaptive_top(_phase(tell, 0, 0.5))
-    found = _climb(bench, ball, _ends(top), _phase(tell, 0.5, 1))
+    found = _climb(bench, ball, [top], _phase(tell, 0.5, 1))
     row = _bound(found, bench, ball)
     length = bench.relative(_length(found.displacement))
     return replace(row, settings=f"{row.settings}, ‖e‖ = {length}")
@@ -299,18 +299,18 @@ def _phase(tell: Tell, begin: float, end: float) -> Tell:
     return told
 
 
-def _climb(bench: Bench, ball: Ball, directions: list[Tensor], tell: Tell) -> Ascent:
+def _climb(bench: Bench, ball: Ball, axes: list[Tensor], tell: Tell) -> Ascent:
     return ascend(
         *(lambda theta: slope(bench.objective, theta), bench.theta, ball),
         base=bench.base,
-        directions=directions,
+        axes=axes,
         steps=bench.settings.ascent_steps,
         tell=tell,
     )
 
 
 def _bound(found: Ascent, bench: Bench, ball: Ball) -> Row:
-    steps = f"≤ {bench.settings.ascent_steps} steps from each of 3 starts"
+    steps = f"≤ {bench.settings.ascent_steps} steps from each of 2 starts"
     return Row(settings=f"ρ {ball.radius:g}, {steps}", value=found.rise, lower_bound=True)
 
 
