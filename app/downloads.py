@@ -107,7 +107,7 @@ def result_figure(store: Store, run_id: str, kind: str, key: str, form: str) -> 
         style["color"] = store.colors(drawing.subject.path_labels)
     if shown in (*_MAPS, "trajectory"):
         style["drops"] = _drops(store, run)
-    if shown == "density" and not drawing.subject.outliers.size:
+    if shown == "density":
         alike = measured.alike(store, run, stored)
         style["spectrum"] = found(lambda: alike.load("spectrum", checkpoint_of(stored)))
     return _drawn(drawing, shown, form, f"{run.name}-{kind}-{key}", style)

@@ -155,6 +155,56 @@ def test_the_scrubber_moves_through_checkpoints_by_key(watched, url: str, run_id
     assert watched.get_attribute("[role=slider]", "aria-valuenow") == str(CHECKPOINTS[-2])
 
 
+def test_every_part_of_the_page_of_curvature_is_drawn_by_its_segment(
+    watched, url: str, run_id: str
+) -> None:
+    open_page(watched, f"{url}/run/{run_id}/spectrum", "Spectrum")
+    parts = {
+        "Through training": "rayleigh",
+        "Layers": "layer means",
+        "Sharpness": "measures",
+        "Stability": "multipliers",
+    }
+    for part, pane in parts.items():
+        watched.click(f".segment:text-is('{part}')")
+        watched.wait_for_selector(f"[data-pane='{pane}'] .js-plotly-plot")
+        settle(watched)
+        image = pixels(watched)
+        for graph in watched.locator(".graph").all():
+            assert colors_in(image, graph) >= 20
+    assert watched.locator("[aria-label=multipliers] tbody tr").count() == 4
+    plane = watched.evaluate(
+        """() => {
+          const plot = document.querySelector("[data-pane=multipliers] .js-plotly-plot");
+          const {xaxis, yaxis} = plot._fullLayout;
+          return [xaxis._length / (xaxis.range[1] - xaxis.range[0]),
+                  yaxis._length / (yaxis.range[1] - yaxis.range[0])];
+        }"""
+    )
+    assert plane[0] == pytest.approx(plane[1], rel=0.01)  # a circle is round
+
+
+DENSITY = """() => {
+  const plot = document.querySelector('[data-pane=density] .js-plotly-plot');
+  const points = (name) => plot._fullData.find((trace) => trace.name === name).x.length;
+  return [points('density'), points('stems')];
+}"""
+
+
+def test_another_width_draws_the_density_again_and_leaves_the_stems(
+    watched, url: str, run_id: str
+) -> None:
+    open_page(watched, f"{url}/run/{run_id}/spectrum", "Spectrum")
+    before = watched.evaluate(DENSITY)
+    watched.click("[aria-label=Width]")
+    watched.locator("[role=option]:visible").first.click()
+    watched.wait_for_url("**/spectrum?width=0.25")
+    watched.wait_for_function(f"(before) => ({DENSITY})()[0] !== before", arg=before[0])
+    assert watched.evaluate(DENSITY)[1] == before[1] == 4
+    watched.click(".segment:text-is('Gradient moment')")
+    watched.wait_for_selector("[data-pane=nothing] code:has-text('--operator moment')")
+
+
 CAMERA = """() => JSON.stringify(
   document.querySelector('[data-pane=scene] .js-plotly-plot')._fullLayout.scene._scene.getCamera()
 )"""

@@ -250,8 +250,8 @@ def _read_training(page: Any) -> list[str]:
         line,
         "Curvature of cross-entropy shrinks as the mean probability of the true class nears 1: a "
         "falling λ max need not be a flatter region.",
-        "A random direction has the |cosine| of the grey band, and a Rayleigh quotient of the "
-        "trace over the number of parameters.",
+        "Hold a perturbation against the gradient: a random direction, the grey band, is no fair "
+        "reference. SAM's ε of the whole data lies along the gradient, and so on its line.",
     ]
 
 

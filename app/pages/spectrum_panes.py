@@ -7,6 +7,7 @@ from dash import html
 from dash.development.base_component import Component
 
 from landscape.figures import interactive as figures
+from landscape.figures.estimate_words import plus_minus
 from landscape.figures.numbers import count, number
 from landscape.figures.screen_spectrum import unconverged
 from landscape.results import Curvature, Density, Spectrum
@@ -37,7 +38,7 @@ def density(page: Any) -> Pane:
             return figures.plot_log_density(shown, **how)
         return figures.plot_density(
             shown,
-            None if shown.outliers.size else page.found("spectrum"),
+            page.found("spectrum"),
             context=panes.found(lambda: page.store.load(context)) if context else None,
             axis=None if state.axis == "auto" else state.axis,
             **how,
@@ -52,11 +53,20 @@ def density(page: Any) -> Pane:
     return Pane(
         name="density",
         title="Density",
-        note="eigenvalues per decade of |λ|" if over_log else "eigenvalues per unit λ",
+        note=_numbers(page),
         keys=keys if page.stored("density") else (),
         body=body,
         download=download(page, "density"),
     )
+
+
+def _numbers(page: Any) -> str:
+    """What a figure's legend would say: the trace and the largest eigenvalue."""
+    spectrum, trace = page.found("spectrum"), page.found("trace")
+    told = [f"trace {plus_minus(trace.trace, trace.standard_error)}"] if trace is not None else []
+    if spectrum is not None and len(spectrum.eigenvalues):
+        told.insert(0, f"λ max {number(float(spectrum.eigenvalues.max()))}")
+    return ", ".join(told)
 
 
 def _context(page: Any) -> StoredResult | None:
@@ -150,7 +160,9 @@ def cosines_of(
 def own_direction(names: tuple[str, ...], method: str) -> str:
     """The direction that a run's training used, as far as it was measured; else the first."""
     words = method.upper().split("+")
-    return next((n for n in names for word in reversed(words) if n.upper() == word), names[0])
+    return next(
+        (n for word in reversed(words) for n in names if n.upper().split()[0] == word), names[0]
+    )
 
 
 def scree(page: Any) -> Pane:

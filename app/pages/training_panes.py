@@ -219,10 +219,10 @@ def directions_footer(page: Any) -> list[Component]:
     if curvature is None or not curvature.direction_names:
         return []
     keys = []
-    for name in curvature.direction_names:
-        index = figures.direction_color(name)
+    names = curvature.direction_names
+    for name, index in zip(names, figures.direction_colors(names), strict=True):
         style = "dashed" if index == _GRADIENT else "solid"
-        keys.append(key(figures.spoken(name), f"var(--run-{index})", style))
+        keys.append(key(figures.spoken(name), f"var(--run-{index % 8})", style))
     return [
         *keys,
         key("95 % of random directions", "var(--null)", "band"),

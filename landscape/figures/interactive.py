@@ -9,7 +9,7 @@ from landscape.figures.scales import color_bar as color_bar
 from landscape.figures.scales import color_bar_text as color_bar_text
 from landscape.figures.scales import lr_drops as lr_drops
 from landscape.figures.scales import shared_limits as shared_limits
-from landscape.figures.screen_alignment import direction_color as direction_color
+from landscape.figures.screen_alignment import direction_colors as direction_colors
 from landscape.figures.screen_alignment import plot_alignment as plot_alignment
 from landscape.figures.screen_alignment import spoken as spoken
 from landscape.figures.screen_barrier import plot_barrier as plot_barrier

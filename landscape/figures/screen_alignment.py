@@ -23,9 +23,13 @@ DIRECTIONS = {"sam": 0, "aace": 1, "usam": 2}
 """Color index of a perturbation, the same on every page; the gradient has the one after."""
 
 
-def direction_color(name: str) -> int:
-    """Color index of a direction."""
-    return DIRECTIONS.get(name.lower(), len(DIRECTIONS))
+def direction_colors(names: Sequence[str]) -> list[int]:
+    """Color index of each direction; a further one of a kind takes a color of its own."""
+    taken: list[int] = []
+    for name in names:
+        index = DIRECTIONS.get(name.lower().split()[0], len(DIRECTIONS))
+        taken.append(next(i for i in range(index, 99, len(DIRECTIONS) + 1) if i not in taken))
+    return taken
 
 
 def plot_alignment(
@@ -58,8 +62,9 @@ def plot_alignment(
     axis, figure = _frame(curvature, rows, quantity, theme)
     add_lr_drops(figure, drops, axis, theme)
     _add_context(figure, curvature, quantity, theme)
-    for name, row in zip(curvature.direction_names, rows.T, strict=True):
-        index = direction_color(name)
+    names = curvature.direction_names
+    lines = list(zip(names, direction_colors(names), rows.T, strict=True))
+    for name, index, row in reversed(lines):  # the gradient, dashed, over SAM's, which lies on it
         run = palette.run_color(index)
         figure.add_trace(
             go.Scatter(
@@ -68,7 +73,7 @@ def plot_alignment(
                 mode="lines+markers",
                 line=run_line(index, theme),
                 marker={"symbol": run.marker, "size": 6, "color": run.on(theme)},
-                hovertemplate=f"{name}<br>step %{{x:,.0f}}<br>%{{y:.3~g}}<extra></extra>",
+                hovertemplate=f"{spoken(name)}<br>step %{{x:,.0f}}<br>%{{y:.3~g}}<extra></extra>",
                 name=name,
             )
         )

@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from landscape.figures import palette
-from landscape.figures.densities import DensityCurve, density_curve
+from landscape.figures.densities import DensityCurve, density_curve, shared_axes
 from landscape.figures.items import Items, items_of
 from landscape.figures.numbers import short
 from landscape.figures.scales import SignedLog, log_ticks
@@ -51,11 +51,9 @@ def plot_densities(
         raise ValueError(f"axis must be 'symlog' or 'linear', got {axis!r}")
     items = items_of(densities, color)
     curves = [density_curve(replace(d, sigma=width * d.sigma)) for _, _, d in items]
-    signed = axis == "symlog" or (axis is None and any(c.wide for c in curves))
-    scale = SignedLog(max(c.signed_log.threshold for c in curves))
-    low, high = min(c.reach[0] for c in curves), max(c.reach[1] for c in curves)
-    levels = [c.levels() for c in curves]
-    bottom, top = min(b for b, _ in levels), max(t for _, t in levels)
+    shared = shared_axes(curves)
+    scale, (bottom, top) = shared.signed_log, shared.levels
+    signed = axis == "symlog" or (axis is None and shared.wide)
     figure = new_figure(theme, "labeled")
     ends = []
     for row, ((label, index, _), curve) in enumerate(zip(items, curves, strict=True)):
@@ -68,7 +66,7 @@ def plot_densities(
     vertical = {**power_axis(bottom, top, most=6), "title": {"text": DENSITY_TITLE}}
     figure.update_yaxes(vertical)
     add_end_labels(figure, [(v, run_name(n, i, theme)) for v, n, i in ends], vertical)
-    _lambda_axis(figure, scale if signed else None, low, high)
+    _lambda_axis(figure, scale if signed else None, *shared.reach)
     return figure
 
 
