@@ -12,8 +12,9 @@ from torch.nn import functional
 from landscape.layouts import Layout
 from landscape.objectives import Objective
 from landscape.output_losses import check_true_surface
-from landscape.parts import PartialObjective, part_of
+from landscape.parts import part_of
 from landscape.perturbations import Perturbation, aace_loss
+from landscape.products import choose_product
 from landscape.ranks import Ranks, shared
 
 Progress = Callable[[int, int, str], None]
@@ -63,7 +64,7 @@ def hessian(
             principal submatrix; vectors are then of their length, see `landscape.parts.embed`.
             "" is all.
         method: How products are taken, see `landscape.products.choose_product`.
-        memory: Bytes that retained graphs may take.
+        memory: Bytes that graphs may take.
         ranks: The processes that share the data, each taking products over its own batches with
             the method that the first one chose; this one alone by default.
 
@@ -73,12 +74,12 @@ def hessian(
     """
     part = part_of(objective, parameters)
     _check_surface(part)
-    product = _chosen(part, ranks or Ranks(), {"method": method, "memory": memory})
+    product, found = _chosen(part, method, memory, ranks or Ranks())
     operator = Operator(
         product=product,
         origin=part.theta,
         layout=part.layout,
-        facts={**part.facts, "operator": "Hessian of the mean loss"},
+        facts={**part.facts, **found, "operator": "Hessian of the mean loss"},
     )
     return shared(operator, ranks)
 
@@ -92,12 +93,21 @@ def _check_surface(part: Objective) -> None:
         check_true_surface(part.loss_fn, output, targets)
 
 
-def _chosen(part: Objective, ranks: Ranks, ways: dict[str, Any]) -> Callable[[Tensor], Tensor]:
-    """The product over this process's batches, taken the way the first process chose."""
-    if ranks.world == 1:
-        return part.hessian_vector
-    own = PartialObjective(part, tuple(part.layout), batches=ranks.share(len(part.batches)))
-    return own.hessian_vector
+def _chosen(
+    part: Objective, method: str, memory: float | None, ranks: Ranks
+) -> tuple[Callable[[Tensor], Tensor], dict[str, Any]]:
+    """The product over this process's batches, taken the way that the first process chose."""
+    if not isinstance(part, Objective):
+        return part.hessian_vector, {}
+    own = ranks.share(len(part.batches))
+    product, settled = None, None
+    if ranks.first:
+        product = choose_product(part, method=method, memory=memory, batches=own)
+        settled = product.settled
+    settled = ranks.agree(settled)
+    if product is None:
+        product = choose_product(part, batches=own, settled=settled)
+    return product, product.facts
 
 
 def surface_loss(perturbation: Perturbation) -> Callable[[Tensor, Tensor], Tensor]:

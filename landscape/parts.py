@@ -22,23 +22,12 @@ class PartialObjective(Objective):
         entries: What moves, in the whole's layout.
     """
 
-    def __init__(
-        self, whole: Objective, entries: tuple[Entry, ...], batches: range | None = None
-    ) -> None:
+    def __init__(self, whole: Objective, entries: tuple[Entry, ...]) -> None:
         vars(self).update(vars(whole))
-        self._shares = whole.shares
-        if batches is not None:
-            self.batches = [whole.batches[i] for i in batches]
-            self._shares = [whole.shares[i] for i in batches]
         self._fixed = {name: t.detach() for name, t in whole.parameters(whole.theta).items()}
         self._dtypes = [self._fixed[entry.name].dtype for entry in entries]
         self.theta = torch.cat([whole.theta[entry.slice] for entry in entries])
         self.layout = _close_ranks(entries)
-
-    @property
-    def shares(self) -> list[float]:
-        """Each own batch's share of all samples."""
-        return self._shares
 
     def parameters(self, theta: Tensor) -> dict[str, Tensor]:
         """Views of theta [part] by name, all other parameters as they are, and the buffers."""
