@@ -18,7 +18,6 @@ from landscape.results import Sharpness
 
 from .. import panes
 from ..panes import Pane, key
-from ..store import MissingError
 from .spectrum_panes import download
 
 _MARKS = ("✕", "+", "✳", "Y")
@@ -63,11 +62,9 @@ def dots(page: Any) -> Pane:
     """The same as dots with intervals, one row per measure."""
 
     def draw() -> panes.Body:
-        sharpness = page.load("sharpness")
-        try:
-            return figures.plot_sharpness(sharpness, theme=page.theme, color=page.run.color)
-        except ValueError as error:
-            raise MissingError(panes.capital(str(error))) from None
+        return figures.plot_sharpness(
+            page.load("sharpness"), theme=page.theme, color=page.run.color
+        )
 
     sharpness = page.found("sharpness")
     keys = []

@@ -8,13 +8,13 @@ from dash.development.base_component import Component
 
 from landscape.figures.numbers import count, number
 from landscape.figures.scales import lr_drops
-from landscape.runs import StoredResult
+from landscape.runs import RunFileError, StoredResult
 
 from .. import panes
 from ..inspector import downloads, run_downloads
 from ..measured import OPERATORS, SPECTRAL, Measured, variant_text
 from ..panes import Card, View
-from ..store import AnyRun, Store
+from ..store import AnyRun, MissingError, Store
 from ..view_state import WIDTHS, ViewState, encode
 from . import sharpness_panes, spectrum_inspector, spectrum_panes, training_panes
 
@@ -87,7 +87,16 @@ class Page:
 
     def body(self, draw: Callable[[], panes.Body]) -> panes.Body:
         """What is drawn, or why there is nothing to draw."""
-        return panes.shown(draw, self.store)
+
+        def checked() -> panes.Body:
+            try:
+                return draw()
+            except RunFileError:
+                raise
+            except ValueError as error:
+                raise MissingError(panes.capital(str(error))) from None
+
+        return panes.shown(checked, self.store)
 
     def exports(self) -> list[tuple[str, str]]:
         """Paper figures and data of what is shown."""

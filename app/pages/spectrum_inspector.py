@@ -123,7 +123,7 @@ def _trace_rows(trace: Trace | None, density: Density | None) -> list[tuple[str,
 
 
 def _training_summary(curvature: Curvature) -> list[Component]:
-    known = np.flatnonzero(np.isfinite(curvature.eigenvalues[:, 0]))
+    known = np.flatnonzero(np.isfinite(curvature.eigenvalues[:, :1]).any(axis=1))
     rows = [("Checkpoints", count(len(curvature.step)))]
     if not known.size:
         return [panes.facts(rows)]
@@ -190,7 +190,7 @@ def notices(result: Result) -> list[str]:
         told.append(f"Not in the update map: {', '.join(map(str, result.facts['left_out']))}.")
     if isinstance(result, Spectrum) and not result.converged:
         loose = int(unconverged(result).sum())
-        limit = number(result.tolerance * float(np.abs(result.eigenvalues).max()), 2)
+        limit = number(result.tolerance * float(np.abs(result.eigenvalues).max(initial=0.0)), 2)
         told.append(
             f"Not converged: the residual of {loose} of {len(result.eigenvalues)} is above {limit}."
             if loose

@@ -46,8 +46,13 @@ def plot_layers(
         raise ValueError(
             "traces must be measured layer by layer, got none; the method hutchinson gives them"
         )
+    if per_parameter and not result.layer_size.size:
+        raise ValueError("a trace per parameter needs the layers' sizes, got none")
     divisor = result.layer_size if per_parameter else np.ones(len(result.layer_names))
-    values, errors = result.layer_trace / divisor, result.layer_error / divisor
+    known = (
+        result.layer_error if result.layer_error.size else np.full_like(result.layer_trace, np.nan)
+    )
+    values, errors = result.layer_trace / divisor, known / divisor
     title = "trace per parameter" if per_parameter else "trace of the layer's block"
     if isinstance(result, Trace):
         return _dots(result, values, errors, title, theme, color)
@@ -85,7 +90,7 @@ def _map(
         [
             np.broadcast_to(result.step[:, None], values.shape),
             values,
-            np.broadcast_to(errors, values.shape) if errors.size else np.full(values.shape, np.nan),
+            errors,
         ],
         axis=-1,
     )
@@ -137,7 +142,7 @@ def layer_meta(values: np.ndarray) -> dict[str, Any]:
 
 
 def _add_unsure(figure: go.Figure, values: np.ndarray, errors: np.ndarray, theme: str) -> None:
-    unsure = np.argwhere(np.abs(values) < 2 * errors) if errors.size else np.empty((0, 2), int)
+    unsure = np.argwhere(np.abs(values) < 2 * errors)
     figure.add_trace(
         go.Scatter(
             x=unsure[:, 0],
@@ -155,7 +160,6 @@ def _dots(
 ) -> go.Figure:
     run = palette.run_color(color)
     shade, ground = run.on(theme), palette.tokens(theme).surface
-    errors = errors if errors.size else np.full(len(values), np.nan)
     figure = _labeled(theme, _names(result.layer_names), result.layer_names)
     figure.add_trace(
         go.Scatter(
