@@ -9,91 +9,17 @@ are those of the products that were taken, rounding and asymmetry included, and 
 follow from them need no further product.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from landscape.basis import Basis, norm
 from landscape.bounds import Sight
 
-_PIECE = 1 << 20  # entries that are handled at a time in float64
-
 Matvec = Callable[[Tensor], Tensor]
-
-
-class Basis:
-    """Rows `[row, param]` in blocks: it grows without copying what is there.
-
-    Args:
-        like: A vector `[param]` of the dtype and on the device wanted.
-        block: How many rows to add when they run out.
-        first: Rows to begin with, taken as they are.
-    """
-
-    def __init__(self, like: Tensor, *, block: int, first: Tensor | None = None) -> None:
-        self._like, self._block = like, block
-        self._blocks = [] if first is None else [first]
-
-    def __getitem__(self, row: int) -> Tensor:
-        """A row `[param]`, to read or to write."""
-        while row >= sum(map(len, self._blocks)):
-            self._blocks.append(self._like.new_empty(self._block, self._like.numel()))
-        for block in self._blocks:
-            if row < len(block):
-                return block[row]
-            row -= len(block)
-        raise IndexError(row)
-
-    def blocks(self, count: int) -> Iterator[tuple[int, Tensor]]:
-        """The first `count` rows, block by block: the number of the first row, and the rows."""
-        first = 0
-        for block in self._blocks:
-            if first < count:
-                yield first, block[: count - first]
-            first += len(block)
-
-    def project_out(self, vector: Tensor, count: int) -> tuple[Tensor, np.ndarray]:
-        """Split a vector into the first `count` rows' parts and a rest orthogonal to them.
-
-        The second pass also corrects the coefficients for the rounding of the first.
-
-        Returns:
-            The rest `[param]`, and the coefficients `[count]` in float64.
-
-        Source: "twice is enough", Parlett, The Symmetric Eigenvalue Problem, section 6.9.
-        """
-        given, parts = vector, []
-        for _ in range(2):
-            for _, rows in self.blocks(count):
-                part = rows @ vector
-                if vector is given:  # not ours: an operator may hand out its own buffer
-                    vector = torch.addmv(vector, rows.T, part, alpha=-1)
-                else:
-                    vector.addmv_(rows.T, part, alpha=-1)
-                parts.append(part)
-        if not parts:
-            return vector, np.empty(0)
-        return vector, torch.cat(parts).double().cpu().numpy().reshape(2, count).sum(0)
-
-    def rotate(self, matrix: np.ndarray) -> None:
-        """Put `matrixᵀ @ rows` in the place of the first rows, for `matrix [row, new row]`."""
-        blocks = [rows for _, rows in self.blocks(len(matrix))]
-        turn = torch.from_numpy(np.ascontiguousarray(matrix.T)).to(self._like.device)
-        width = max(1, _PIECE // max(1, len(matrix)))
-        for begin in range(0, self._like.numel(), width):
-            pieces = [block[:, begin : begin + width] for block in blocks]
-            turned = turn @ torch.cat(pieces).double()
-            for piece in pieces:
-                piece[: len(turned)] = turned[: len(piece)]
-                turned = turned[len(piece) :]
-
-    def cut(self, count: int) -> Tensor:
-        """Forget all but the first `count` rows, and return them `[count, param]`."""
-        kept = [rows for _, rows in self.blocks(count)]
-        self._blocks = self._blocks[: len(kept)]
-        return torch.cat(kept) if len(kept) > 1 else kept[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -323,10 +249,3 @@ def lanczos(
         )
         if known.exhausted or m == steps or (stop is not None and stop(known)):
             return known
-
-
-def norm(vector: Tensor) -> float:
-    """Return the Euclidean norm, summed in float64: float32 loses 1e-5 over a million entries."""
-    pieces = vector.split(_PIECE)
-    norms = [torch.linalg.vector_norm(piece, dtype=torch.float64) for piece in pieces]
-    return float(torch.linalg.vector_norm(torch.stack(norms)))

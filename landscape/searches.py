@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from landscape.basis import Basis, norm
 from landscape.bounds import CONFIDENCE, least_part
-from landscape.lanczos import Basis, Krylov, Ritz, norm
+from landscape.lanczos import Krylov, Ritz
 from landscape.operators import Products
+from landscape.rankings import WHICH, best_of, ends_of, order_of, signs_of
 from landscape.savepoints import Savepoint
-
-WHICH = ("LM", "LA", "SA", "BE")
 
 _EVERY_STEP = 50  # up to here convergence is asked for at every step, then 25 times per doubling
 _BLOCK = 4  # rows by which the basis grows
 _GUARD = 0.1  # of the largest magnitude: see find_eigenpairs
 _ROOM = 10  # steps that locking what is not wanted must leave room for
-_RANDOM_SHARE = 0.1  # of the squared length of a start that holds given vectors
+_RANDOM_SHARE = 0.01  # of the squared length of a start that holds given vectors
 _PIECE = 1 << 20  # random numbers that are drawn at a time
 
 
@@ -104,9 +104,10 @@ class Search:
             values = np.concatenate([values, known.values[belongs]])
             residuals = np.concatenate([residuals, known.residuals[belongs]])
             vectors = _side_by_side(vectors, known.vectors[:, belongs])
-        chosen = np.flatnonzero(_best(values, self.request.which, self.request.k))
+        chosen = np.flatnonzero(best_of(values, self.request.which, self.request.k))
         chosen = chosen[order_of(values[chosen], self.request.which)]
         krylov.rows.rotate(vectors[:, chosen])
+        krylov.rows.straighten(len(chosen))
         return values[chosen], residuals[chosen], krylov.rows.cut(len(chosen))
 
     def _advance(self) -> str:
@@ -132,7 +133,7 @@ class Search:
                 krylov.start(_random(self._origin, self._generator))
         elif full:
             wanted = max(1, int(belongs.sum()))
-            keep = _best(known.values, request.which, wanted + (m - wanted) // 2)
+            keep = best_of(known.values, request.which, wanted + (m - wanted) // 2)
             krylov.restart(known, keep)
         return note
 
@@ -150,9 +151,9 @@ class Search:
     def _levels(self) -> list[tuple[int, float]]:
         """Where an eigenvalue of what is not locked would be missed: (sign, least sign · λ)."""
         levels = []
-        for key, count in _ends(self.request.which, self.request.k):
+        for key, count in ends_of(self.request.which, self.request.k):
             last = float(np.sort(key(self.values))[-count])
-            levels += [(sign, last + 2 * self.slack) for sign in _signs(key)]
+            levels += [(sign, last + 2 * self.slack) for sign in signs_of(key)]
         return levels
 
     def margin(self) -> float:
@@ -173,11 +174,11 @@ class Search:
 
     def _beyond(self, known: Ritz) -> list[tuple[int, float]]:
         """Levels a little beyond each end asked for of what a sweep has found."""
-        ends = _ends(self.request.which, self.request.k)
+        ends = ends_of(self.request.which, self.request.k)
         return [
             (sign, float(key(known.values).max()) + _GUARD * self.scale)
             for key, _ in ends
-            for sign in _signs(key)
+            for sign in signs_of(key)
         ]
 
     def _part(self) -> float:
@@ -197,7 +198,7 @@ class Search:
         residuals = np.concatenate([self.residuals, known.residuals])
         pool = np.concatenate([np.ones(found, bool), belongs])
         keep = np.zeros(len(values), bool)
-        keep[np.flatnonzero(pool)[_best(values[pool], self.request.which, self.request.k)]] = True
+        keep[np.flatnonzero(pool)[best_of(values[pool], self.request.which, self.request.k)]] = True
         self.values, self.residuals = values[keep], residuals[keep]
         if self.request.copies and len(self.values) >= self.request.k:
             keep |= self._bystanders(~keep, values, residuals)
@@ -228,7 +229,7 @@ class Search:
         """Mask the Ritz values that belong among the k wanted; ties do not."""
         enough, found = len(self.values) >= self.request.k, len(self.values)
         belongs = np.zeros(found + len(values), bool)
-        for key, count in _ends(self.request.which, self.request.k):
+        for key, count in ends_of(self.request.which, self.request.k):
             keys = np.concatenate([key(self.values), key(values) - self.slack * enough])
             belongs[np.argsort(-keys, kind="stable")[:count]] = True
         return belongs[found:]
@@ -294,34 +295,6 @@ class Search:
         self.values, self.residuals = state["values"], state["residuals"]
         self._generator.set_state(torch.from_numpy(np.array(state["generator"])))
         self._krylov.take_up(state, self._most(int(state["locked"])))
-
-
-def order_of(values: np.ndarray, which: str) -> np.ndarray:
-    """Return the order in which values are given."""
-    keys = {"LM": -np.abs(values), "SA": values}.get(which, -values)
-    return np.argsort(keys, kind="stable")
-
-
-def _ends(which: str, k: int) -> list[tuple[Callable[..., np.ndarray], int]]:
-    """List what to rank eigenvalues by, and how many of the first to take."""
-    if which == "LM":
-        return [(np.abs, k)]
-    top = {"LA": k, "SA": 0, "BE": (k + 1) // 2}[which]
-    ends = [(np.positive, top), (np.negative, k - top)]
-    return [(key, count) for key, count in ends if count]
-
-
-def _signs(key: Callable[..., np.ndarray]) -> list[int]:
-    """List the signs with which the first by a key lie at the top."""
-    return [sign for sign in (1, -1) if key(sign) > 0]
-
-
-def _best(values: np.ndarray, which: str, k: int) -> np.ndarray:
-    """Mask the k best values, or all."""
-    mask = np.zeros(len(values), bool)
-    for key, count in _ends(which, k):
-        mask[np.argsort(-key(values), kind="stable")[:count]] = True
-    return mask
 
 
 def _side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:

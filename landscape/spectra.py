@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from landscape.basis import norm
 from landscape.bounds import CONFIDENCE
-from landscape.lanczos import norm
 from landscape.objectives import Objective
 from landscape.operators import Operator, Products, Progress, as_operator
+from landscape.rankings import WHICH, order_of
 from landscape.results import Spectrum
 from landscape.savepoints import Savepoint
-from landscape.searches import WHICH, Request, Search, order_of
+from landscape.searches import Request, Search
 
 _SOME_VECTORS = 4 * 2**30  # bytes that the default of max_vectors may take
 
@@ -162,15 +163,15 @@ def _as_direction(start: Tensor | np.ndarray | None, origin: Tensor) -> Tensor |
     """The sum of the given vectors, each made unit, itself a unit vector `[param]`."""
     if start is None:
         return None
-    rows = torch.as_tensor(start)
-    rows = rows[None] if rows.ndim == 1 else rows
+    rows = start[None] if start.ndim == 1 else start
     if rows.ndim != 2 or rows.shape[1] != origin.numel() or not len(rows):
         raise ValueError(
             f"start must have shape [{origin.numel()}] or [j, {origin.numel()}], one entry for "
-            f"each parameter, got {list(torch.as_tensor(start).shape)}"
+            f"each parameter, got {list(start.shape)}"
         )
     total = torch.zeros_like(origin)
     for row in rows:
+        row = torch.tensor(row) if isinstance(row, np.ndarray) else row
         length = norm(row)
         if not (math.isfinite(length) and length > 0):
             raise ValueError(f"vectors of start must be finite and not zero, got length {length}")
