@@ -211,18 +211,21 @@ def test_a_reduction_that_does_not_give_the_samples_losses_is_not_used():
     assert operator.facts["sample_losses"] == "one by one"
 
 
+class Square(torch.autograd.Function):
+    """A square that has no forward mode."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**2
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 2 * ctx.saved_tensors[0] * gradient
+
+
 @pytest.mark.parametrize("make", [gauss_newton, gradient_moment])
 def test_where_forward_mode_lacks_an_operation_products_are_by_double_backward(make):
-    class Square(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            ctx.save_for_backward(x)
-            return x**2
-
-        @staticmethod
-        def backward(ctx, gradient):
-            return 2 * ctx.saved_tensors[0] * gradient
-
     class Net(nn.Module):
         def __init__(self, square):
             super().__init__()
@@ -238,6 +241,19 @@ def test_where_forward_mode_lacks_an_operation_products_are_by_double_backward(m
     operator = make(Objective(net, nn.CrossEntropyLoss(), data))
     assert operator.facts["product"] == "double backward"
     assert close(dense(operator), dense(make(Objective(plain, nn.CrossEntropyLoss(), data))))
+
+
+def test_where_only_the_loss_lacks_forward_mode_the_second_moment_is_by_double_backward():
+    def loss_fn(output, targets, reduction="mean"):
+        losses = Square.apply(output - 1).sum(1)
+        return losses.mean() if reduction == "mean" else losses
+
+    model, _, data = mlp()
+    operator = gradient_moment(Objective(model, loss_fn, data))
+    assert operator.facts["product"] == "double backward"
+    assert operator.facts["sample_losses"] == 'reduction="none"'
+    j = jacobian(model, lambda f: ((f - 1) ** 2).sum(1), data[0])
+    assert close(dense(operator), j.T @ j / 33)
 
 
 @pytest.mark.parametrize("make", [gauss_newton, gradient_moment])

@@ -11,6 +11,7 @@ import torch
 from ranks_trial import MAKERS, objective, products
 
 from landscape.operators import hessian
+from landscape.products import choose_product
 from landscape.ranks import Ranks, local_device, ranks_of_environment, shared
 
 TRIAL = Path(__file__).with_name("ranks_trial.py")
@@ -112,9 +113,22 @@ def test_a_rank_without_batches_adds_nothing():
         def sum(self, tensor):
             return tensor
 
+        def agree(self, value):
+            assert value is None
+            return choose_product(objective()).settled
+
     for make in MAKERS.values():
         operator = make(objective(), ranks=Last(3, 4))
         assert not operator(torch.ones(operator.size)).any()
+
+
+def test_products_are_taken_in_all_ranks_the_way_the_first_one_chose():
+    class Second(Ranks):
+        def agree(self, value):
+            assert value is None
+            return choose_product(objective(), method="finite difference").settled
+
+    assert hessian(objective(), ranks=Second(1, 2)).facts["product"] == "finite difference"
 
 
 def test_the_device_of_a_rank_is_that_of_its_place_on_the_machine(monkeypatch):
