@@ -1,12 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from dense import classes, conv_batchnorm, dense_hessian, mlp, quadratic, symmetric, tied
+from dense import attention, classes, conv_batchnorm, dense_hessian, mlp, quadratic, symmetric, tied
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import nn
 
 from landscape import Objective, find_eigenpairs
-from landscape.lanczos import lanczos, norm
 
 
 class Diagonal:
@@ -30,7 +29,7 @@ def expected_order(values, which, k):
     return ascending[:k] if which == "SA" else ascending[::-1][:k]
 
 
-@pytest.mark.parametrize("net", [mlp, conv_batchnorm, tied])
+@pytest.mark.parametrize("net", [mlp, conv_batchnorm, tied, attention])
 @pytest.mark.parametrize("which", ["LM", "LA", "SA", "BE"])
 def test_eigenpairs_of_a_net_are_those_of_its_dense_hessian(net, which):
     model, loss_fn, data = net()
@@ -80,7 +79,7 @@ def test_multiple_eigenvalue_of_softmax_regression_comes_back_with_its_multiplic
 
 
 def test_multiplicity_is_found_where_a_random_start_hardly_sees_it():
-    diagonal = torch.rand(1_000_000, generator=torch.Generator().manual_seed(0)) * 1e-4
+    diagonal = torch.rand(200_000, generator=torch.Generator().manual_seed(0)) * 1e-4
     diagonal[:3], diagonal[3:10] = 1.0, 0.5
     spectrum = find_eigenpairs(Diagonal(diagonal), k=5, tolerance=1e-2, seed=0)
     np.testing.assert_allclose(spectrum.eigenvalues, [1, 1, 1, 0.5, 0.5], rtol=1e-4)
@@ -259,35 +258,3 @@ def test_progress_counts_products_up_to_the_end():
     spectrum = find_eigenpairs(objective, k=2, seed=0, progress=lambda *now: seen.append(now[:2]))
     assert [done for done, _ in seen[:-1]] == list(range(1, spectrum.matvecs + 1))
     assert seen[-1] == (spectrum.matvecs, spectrum.matvecs)
-
-
-def test_norm_of_a_long_float32_vector_has_the_precision_of_its_entries():
-    vector = torch.randn(1_000_000, generator=torch.Generator().manual_seed(0))
-    assert norm(vector) == pytest.approx(np.linalg.norm(vector.double().numpy()), rel=1e-12)
-
-
-def test_lanczos_satisfies_its_relation_and_stays_orthonormal_for_ever():
-    matrix = torch.tensor(np.diag(np.geomspace(1e-8, 1, 120)))
-    start = torch.ones(120, dtype=torch.float64)
-    known = lanczos(lambda v: matrix @ v, start, 60)
-    basis = known.basis.numpy()
-    np.testing.assert_allclose(basis @ basis.T, np.eye(60), atol=1e-13)
-    inner = known.beta[:-1]
-    tridiagonal = np.diag(known.alpha) + np.diag(inner, 1) + np.diag(inner, -1)
-    np.testing.assert_allclose(basis @ matrix.numpy() @ basis.T, tridiagonal, atol=1e-13)
-    values, bounds, vectors = known.ritz()
-    ritz = vectors.T @ basis
-    true = np.linalg.norm(ritz @ matrix.numpy() - values[:, None] * ritz, axis=1)
-    np.testing.assert_allclose(bounds, true, atol=1e-13)
-
-
-def test_lanczos_stays_orthogonal_to_locked_vectors():
-    matrix = torch.tensor(symmetric(30))
-    locked = torch.linalg.eigh(matrix).eigenvectors.T[-3:]
-    start = torch.ones(30, dtype=torch.float64)
-    known = lanczos(lambda v: matrix @ v, start, 100, locked=locked)
-    assert known.exhausted
-    assert len(known.alpha) == 27
-    assert float((known.basis @ locked.T).abs().max()) < 1e-12
-    values = torch.linalg.eigvalsh(matrix).numpy()
-    np.testing.assert_allclose(known.ritz()[0], values[:-3], atol=1e-12)
