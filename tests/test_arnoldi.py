@@ -161,9 +161,9 @@ class Memory:
         self.kept = {name: np.array(value) for name, value in state.items()}
 
 
-def interrupted(matrix, at, savepoint=None):
+def interrupted(matrix, at, savepoint=None, **options):
     matvec, start = Interrupting(matrix, at), torch.ones(len(matrix), dtype=torch.float64)
-    options = {"tolerance": 1e-9, "seed": 0, "max_products": 500, "max_vectors": 14}
+    options |= {"tolerance": 1e-9, "seed": 0, "max_products": 500, "max_vectors": 14}
     return find_leading(matvec, start, savepoint=savepoint, **options), matvec
 
 
@@ -189,6 +189,15 @@ def test_a_killed_search_goes_on_to_the_same_bits(at):
     np.testing.assert_array_equal(found.values, undisturbed.values)
     np.testing.assert_array_equal(found.residuals, undisturbed.residuals)
     assert (found.products, found.converged) == (undisturbed.products, True)
+
+
+def test_a_killed_search_goes_on_with_the_same_random_vectors():
+    matrix, kept = np.diag([0.5] * 3 + [0.2] * 12), Memory()  # spaces of two dimensions
+    options = {"ends": ((np.abs, 4),)}
+    undisturbed, _ = interrupted(matrix, -1, **options)
+    interrupted(matrix, 5, kept, **options)
+    found, _ = interrupted(matrix, -1, kept, **options)
+    assert torch.equal(found.vectors, undisturbed.vectors)
 
 
 def test_a_state_of_another_size_is_refused():
