@@ -18,7 +18,7 @@ from torch import Tensor
 
 from landscape.objectives import Objective
 from landscape.operators import Operator
-from landscape.output_losses import curvature_of, loss_product, sample_losses
+from landscape.output_losses import LOOK, curvature_of, loss_product, sample_losses
 from landscape.parts import part_of
 from landscape.ranks import Ranks, shared
 
@@ -59,7 +59,7 @@ def gauss_newton(
         return loss_product(part.loss_fn, output, targets, push)
 
     with part.derivatives():
-        inputs, targets = part.batches[0]
+        inputs, targets = (tensor[:LOOK] for tensor in part.batches[0])
         output = outputs(part.parameters(part.theta), inputs, targets).detach()
         curvature = curvature_of(part.loss_fn, output, targets)
     told = "generalized Gauss-Newton"
@@ -93,7 +93,7 @@ def gradient_moment(
     """
     part = part_of(objective, parameters)
     with part.derivatives():
-        inputs, targets = part.batches[0]
+        inputs, targets = (tensor[:LOOK] for tensor in part.batches[0])
         _, output = part.batch_loss(part.parameters(part.theta), inputs, targets)
         losses_of, how = sample_losses(part.loss_fn, _one_tensor(output).detach(), targets)
 

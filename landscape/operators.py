@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from landscape.layouts import Layout
 from landscape.objectives import Objective
-from landscape.output_losses import check_true_surface
+from landscape.output_losses import LOOK, check_true_surface
 from landscape.parts import part_of
 from landscape.perturbations import Perturbation, aace_loss
 from landscape.products import choose_product
@@ -88,7 +88,7 @@ def _check_surface(part: Objective) -> None:
     if not isinstance(part, Objective):
         return
     with part.derivatives():
-        inputs, targets = part.batches[0]
+        inputs, targets = (tensor[:LOOK] for tensor in part.batches[0])
         _, output = part.batch_loss(part.parameters(part.theta), inputs, targets)
         check_true_surface(part.loss_fn, output, targets)
 

@@ -13,6 +13,9 @@ from landscape import guards
 
 Loss = Callable[[Any, Tensor], Tensor]
 
+LOOK = 32
+"""Samples of which an output is enough to tell what kind of loss it is."""
+
 _PROBES = 4
 _STEPS = (1e-4, 1e-5)  # of the central differences, in units of the output
 _HELD = 1e-3  # deviation from them, relative, from which part of a loss is said to be held fixed

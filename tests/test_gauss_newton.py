@@ -301,6 +301,20 @@ def test_outputs_that_are_no_tensor_and_recomputed_statistics_are_refused():
             make(Objective(*conv_batchnorm(), bn="recomputed"))
 
 
+@pytest.mark.parametrize("make", [gauss_newton, gradient_moment])
+def test_outputs_that_do_not_move_and_vectors_of_another_length_are_refused(make):
+    class Still(nn.Linear):
+        def forward(self, x):
+            return super().forward(x).detach()
+
+    data = classes(33, (4,), 3)
+    with pytest.raises(ValueError, match="output must depend on the trainable parameters"):
+        make(Objective(Still(4, 3).double(), nn.CrossEntropyLoss(), data))
+    operator = make(Objective(nn.Linear(4, 3).double(), nn.CrossEntropyLoss(), data))
+    with pytest.raises(ValueError, match=r"layout of theta, \(15,\), got shape \(14,\)"):
+        operator(torch.ones(14))
+
+
 def test_losses_with_vanished_curvature_give_zero_and_no_error():
     model = nn.Linear(2, 2, bias=False)
     data = (torch.full((3, 2), 1e4), torch.zeros(3, dtype=torch.long))
