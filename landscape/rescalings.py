@@ -5,8 +5,9 @@ the last bits. Each change is held to the model's outputs before it counts.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -92,27 +93,29 @@ class _Changes:
             for name, buffer in objective.model.named_buffers()
         }
         self._modules = dict(objective.model.named_modules(remove_duplicate=False))
-        calls = [self.module(node) for node in nodes]
-        self._once = {id(m) for m in calls if m is not None and calls.count(m) == 1}
-        shared: dict[int, int] = {}
-        for _, parameter in objective.model.named_parameters(remove_duplicate=False):
-            shared[id(parameter)] = shared.get(id(parameter), 0) + 1
-        read = {str(node.target) for node in nodes if node.op == "get_attr"}
-        named = objective.model.named_parameters()
-        self._own = {name for name, p in named if shared[id(p)] == 1 and name not in read}
 
     def module(self, node: fx.Node) -> Any:
         """The module that a node calls, None for other nodes."""
         return self._modules.get(str(node.target)) if node.op == "call_module" else None
 
-    def free(self, node: fx.Node) -> list[str]:
-        """Names of weight and bias, if they may be changed: trainable, of this call alone."""
+    def trainable(self, node: fx.Node) -> list[str]:
+        """Names of weight and bias, if all there are can be changed; else none."""
         module = self.module(node)
-        if id(module) not in self._once or module.weight is None:
-            return []
-        leaves = ("weight", "bias") if module.bias is not None else ("weight",)
+        leaves = [leaf for leaf in ("weight", "bias") if getattr(module, leaf) is not None]
         names = [f"{node.target}.{leaf}" for leaf in leaves]
-        return names if all(n in self.parts and n in self._own for n in names) else []
+        return names if all(name in self.parts for name in names) else []
+
+    def attempt(self, change: Callable[[], None], before: list[Tensor], slack: float) -> bool:
+        """Make a change and take it back if it moves the outputs of the first batch."""
+        theta = self.theta.clone()
+        buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
+        change()
+        if _moved(self.objective(), before, first=True) <= slack:
+            return True
+        self.theta.copy_(theta)
+        for name, buffer in buffers.items():
+            self.buffers[name].copy_(buffer)
+        return False
 
     def objective(self) -> Objective:
         """The loss as the values now are."""
@@ -121,25 +124,23 @@ class _Changes:
 
 def _rescale_neurons(changes: _Changes, before: list[Tensor], seed: int) -> Rescaling:
     generator = torch.Generator().manual_seed(seed)
-    pairs = 0
+    slack, layers = _slack(changes), 0
     for node in changes.nodes:
         if type(changes.module(node)) not in (*_LAYERS, *_NORMS):
             continue
-        reader = _reader(node, changes)
-        names = changes.free(node)
-        if reader is None or not names or not changes.free(reader):
+        reader, names = _reader(node, changes), changes.trainable(node)
+        if reader is None or not names or not changes.trainable(reader):
             continue
         neurons = len(changes.parts[names[0]])
         picks = torch.randint(0, len(_EXPONENTS), (neurons,), generator=generator)
         factors = torch.exp2(torch.tensor(_EXPONENTS)[picks].to(changes.theta))
-        if _scale_pair(changes, names, reader, factors):
-            if _moved(changes.objective(), before, first=True) <= _slack(changes):
-                pairs += 1
-            else:
-                _scale_pair(changes, names, reader, 1 / factors)
-    if not pairs:
-        return Rescaling(name=NEURONS, objective=None, note="no layer is read by one other alone")
-    return _checked(NEURONS, changes, before, _slack(changes), f"{pairs} layers × ¼ … 4")
+        scale = partial(_scale_pair, changes, names, reader, factors)
+        layers += _columns(changes, reader) % neurons == 0 and changes.attempt(scale, before, slack)
+    if not layers:
+        return Rescaling(
+            name=NEURONS, objective=None, note="no layer that one other reads alone, outputs kept"
+        )
+    return _checked(NEURONS, changes, before, slack, f"{layers} layers × ¼ … 4")
 
 
 def _reader(node: fx.Node, changes: _Changes) -> fx.Node | None:
@@ -155,45 +156,48 @@ def _reader(node: fx.Node, changes: _Changes) -> fx.Node | None:
     return following
 
 
-def _scale_pair(changes: _Changes, names: list[str], reader: fx.Node, factors: Tensor) -> bool:
-    """Multiply a layer's rows, divide the reader's columns; False where their sizes do not fit."""
-    weight, groups = changes.parts[f"{reader.target}.weight"], 1
-    if not isinstance(changes.module(reader), nn.Linear):
-        groups = changes.module(reader).groups
-    columns = groups * weight.shape[1]
-    if columns % len(factors):
-        return False
-    each = factors.repeat_interleave(columns // len(factors)).view(groups, 1, weight.shape[1])
-    weight.view(groups, weight.shape[0] // groups, weight.shape[1], -1).div_(each.unsqueeze(-1))
+def _columns(changes: _Changes, reader: fx.Node) -> int:
+    return _groups(changes, reader) * changes.parts[f"{reader.target}.weight"].shape[1]
+
+
+def _groups(changes: _Changes, reader: fx.Node) -> int:
+    return getattr(changes.module(reader), "groups", 1)
+
+
+def _scale_pair(changes: _Changes, names: list[str], reader: fx.Node, factors: Tensor) -> None:
+    """Multiply a layer's rows, divide the columns of the one that reads it."""
+    weight, groups = changes.parts[f"{reader.target}.weight"], _groups(changes, reader)
+    each = factors.repeat_interleave(_columns(changes, reader) // len(factors))
+    rows, columns = weight.shape[:2]
+    weight.view(groups, rows // groups, columns, -1).div_(each.view(groups, 1, columns, 1))
     for name in names:
         part = changes.parts[name]
         part.mul_(factors.view(-1, *[1] * (part.ndim - 1)))
-    return True
 
 
 def _rescale_norms(changes: _Changes, before: list[Tensor]) -> Rescaling:
+    slack = _EPS_SLACK if changes.origin.facts["bn"] == "batch" else _slack(changes)
     layers = 0
     for node in changes.nodes:
         norm = _only_user(node) if type(changes.module(node)) in _LAYERS else None
         if norm is None or type(changes.module(norm)) not in _NORMS:
             continue
-        if id(changes.module(norm)) not in changes._once:
-            continue
-        names = changes.free(node)
-        for name in names:
-            changes.parts[name].mul_(_SHRINK)
-        if names:
-            layers += 1
-            _follow(changes, norm)
+        names = changes.trainable(node)
+        shrink = partial(_shrink, changes, names, norm)
+        layers += bool(names) and changes.attempt(shrink, before, slack)
     if not layers:
-        return Rescaling(name=NORMS, objective=None, note="no layer is followed by BatchNorm alone")
-    batch = changes.origin.facts["bn"] == "batch"
-    slack = _EPS_SLACK if batch else _slack(changes)
+        return Rescaling(
+            name=NORMS,
+            objective=None,
+            note="no layer that one BatchNorm follows alone, outputs kept",
+        )
     return _checked(NORMS, changes, before, slack, f"{layers} layers")
 
 
-def _follow(changes: _Changes, norm: fx.Node) -> None:
-    """Move running statistics so that the normalized output stays, eps included."""
+def _shrink(changes: _Changes, names: list[str], norm: fx.Node) -> None:
+    """Halve weights; running statistics move so that the normalized output stays, with eps."""
+    for name in names:
+        changes.parts[name].mul_(_SHRINK)
     mean, variance = (f"{norm.target}.running_{kind}" for kind in ("mean", "var"))
     if mean in changes.buffers:
         eps = changes.module(norm).eps

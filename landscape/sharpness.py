@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, astuple, dataclass, field, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from landscape.savepoints import Savepoint
 from landscape.sharpness_measures import MEASURES, Bench, CutShort, Row, Settings, costs
 
 _TABLE, _BEFORE = "table", "before"
+_INNER = "inner_"
 _CHANGES = (NEURONS, NORMS)
 # The audit compares the same computation before and after: it may be a short one.
 _AUDIT_MOST = {"ascent_steps": 5, "pairs": 16, "chunks": 1}
@@ -34,7 +35,7 @@ def measure_sharpness(
     rho: float = 0.05,
     ascent_steps: int = 20,
     average_rho: float = 0.005,
-    pairs: int = 20,
+    pairs: int = 32,
     adaptive_rho: float = 0.5,
     adaptive_box: float = 0.002,
     adaptive_average_rho: float = 0.1,
@@ -52,9 +53,9 @@ def measure_sharpness(
     Worst cases are lower bounds of the maximum over their ball: the highest rise found climbing
     from the ends of the gradient and of the top eigenvector, which are exact at a minimum of a
     quadratic. There is no interval for how far the maximum lies above. Averages are over pairs ±e.
-    Intervals are 95 %: of λmax over start vectors (its lower end is certain), of the trace over
-    probes, of averages over pairs, of m-sharpness over chunks as draws from the population that
-    the data are of. All else is of these data alone.
+    Intervals are 95 %, of the trace over probes, of averages over pairs, of m-sharpness over chunks
+    as draws from the population that the data are of. That of λmax has a certain lower end, and an
+    upper one that holds for all but 1 % of start vectors. All else is of these data alone.
 
     The audit repeats all measures, by a shorter computation on one chunk of the data, after
     changes of the weights that leave the function as it is: a measure that moves tells of the
@@ -137,6 +138,9 @@ class _State:
     notes: dict[str, Any] = field(default_factory=dict)
     """About the audit, for facts."""
     top: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+    inner: dict[str, np.ndarray] = field(default_factory=dict)
+    inner_of: str = ""
+    """The state that the row being measured keeps itself, and which row that is."""
 
     @classmethod
     def resumed(cls, savepoint: Savepoint | None, bench: Bench, audit: bool) -> "_State":
@@ -154,6 +158,12 @@ class _State:
             for stage, rows in saved["rows"].items()
         }
         state.notes, state.top = saved["notes"], arrays["top"]
+        state.inner_of = saved["inner_of"]
+        state.inner = {
+            name.removeprefix(_INNER): array
+            for name, array in arrays.items()
+            if name.startswith(_INNER)
+        }
         if state.top.size:
             bench.top = torch.tensor(state.top).to(bench.theta)
         return state
@@ -164,8 +174,29 @@ class _State:
             stage: {name: asdict(row) for name, row in rows.items()}
             for stage, rows in self.rows.items()
         }
-        text = json.dumps({"question": self.question, "rows": rows, "notes": self.notes})
-        return {"sharpness": np.frombuffer(text.encode(), np.uint8), "top": self.top}
+        known = {"question": self.question, "rows": rows, "notes": self.notes}
+        text = json.dumps({**known, "inner_of": self.inner_of})
+        inner = {f"{_INNER}{name}": array for name, array in self.inner.items()}
+        return {"sharpness": np.frombuffer(text.encode(), np.uint8), "top": self.top, **inner}
+
+
+@dataclass
+class _Inner:
+    """The savepoint of one row, within that of the table."""
+
+    outer: Savepoint
+    state: _State
+    name: str
+
+    def load(self) -> dict[str, np.ndarray] | None:
+        return self.state.inner if self.state.inner_of == self.name else None
+
+    def due(self) -> bool:
+        return self.outer.due()
+
+    def save(self, state: Mapping[str, np.ndarray]) -> None:
+        self.state.inner, self.state.inner_of = dict(state), self.name
+        self.outer.save(self.state.arrays())
 
 
 class _Meter:
@@ -213,7 +244,10 @@ def _fill(
     for name, measure in MEASURES.items():
         if name in rows:
             continue
+        if savepoint is not None and stage == _TABLE:
+            bench.savepoint = _Inner(savepoint, state, name)
         rows[name] = measure(bench, meter.row(stage, name))
+        state.inner, state.inner_of = {}, ""
         if stage == _TABLE and bench.top is not None:
             state.top = bench.top.float().cpu().numpy()
         if savepoint is not None and savepoint.due():

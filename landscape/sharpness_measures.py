@@ -17,6 +17,7 @@ from landscape.objectives import Objective
 from landscape.operators import Operator, as_operator
 from landscape.perturbations import displacement, sam
 from landscape.sample_slopes import mean_square_slope
+from landscape.savepoints import Savepoint
 from landscape.spectra import find_eigenpairs
 from landscape.traces import estimate_trace
 
@@ -69,6 +70,8 @@ class Bench:
         self.theta = objective.theta
         self.top: Tensor | None = None
         """Eigenvector [param] of the largest eigenvalue, once that was found."""
+        self.savepoint: Savepoint | None = None
+        """Where the row being measured keeps its own state."""
         self._adaptive_top: Tensor | None = None
 
     @cached_property
@@ -92,7 +95,7 @@ class Bench:
             scale = self.theta.abs()
             scaled = replace(self.operator, product=lambda v: scale * self.operator(scale * v))
             try:
-                self._adaptive_top, _ = _top(scaled, self.settings, tell)
+                self._adaptive_top, _ = _top(self, scaled, tell)
             except CutShort:  # its eigenvalue is no row
                 raise KeyboardInterrupt from None
         return self._adaptive_top
@@ -103,19 +106,23 @@ class Bench:
         return f"{length:.3g}" + (f", {length / whole:.2g} ‖w‖" if whole else "")
 
 
-def _top(operator: Operator, settings: Settings, tell: Tell) -> tuple[Tensor, Row]:
-    """The eigenvector of the largest eigenvalue, and its row."""
+def _top(bench: Bench, operator: Operator, tell: Tell) -> tuple[Tensor, Row]:
+    """The eigenvector of an operator's largest eigenvalue, and its row."""
+    settings = bench.settings
     found = find_eigenpairs(
         operator,
         k=1,
         which="LA",
         tolerance=settings.tolerance,
         seed=settings.seed,
+        copies=False,  # of a multiple eigenvalue one vector will do
+        savepoint=bench.savepoint,
         progress=tell,
     )
     assert found.eigenvectors is not None
+    sure = found.facts["confidence"]
     row = Row(
-        settings=f"residual {found.residuals[0]:.1e}",
+        settings=f"residual {found.residuals[0]:.1e}, upper bound {100 * sure:g} %",
         value=float(found.eigenvalues[0]),
         low=found.lambda_max_low,
         high=found.lambda_max_high,
@@ -128,7 +135,7 @@ def _top(operator: Operator, settings: Settings, tell: Tell) -> tuple[Tensor, Ro
 
 def largest_eigenvalue(bench: Bench, tell: Tell) -> Row:
     """λmax, a Rayleigh quotient, with the bounds that Lanczos gives."""
-    bench.top, row = _top(bench.operator, bench.settings, tell)
+    bench.top, row = _top(bench, bench.operator, tell)
     return row
 
 
@@ -136,7 +143,11 @@ def trace(bench: Bench, tell: Tell) -> Row:
     """Trace of H from random probes."""
     settings = bench.settings
     found = estimate_trace(
-        bench.operator, probes=settings.probes, seed=settings.seed, progress=tell
+        bench.operator,
+        probes=settings.probes,
+        seed=settings.seed,
+        savepoint=bench.savepoint,
+        progress=tell,
     )
     row = Row(
         settings=f"{len(found.samples)} probes",

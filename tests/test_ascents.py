@@ -113,6 +113,15 @@ def test_scaled_ball_has_the_worst_case_of_the_scaled_matrix():
     assert found.displacement[2] == 0
 
 
+def test_long_steps_find_the_worst_case_of_the_scaled_matrix_from_any_direction():
+    matrix = symmetric(5, 3) @ symmetric(5, 3)
+    scale = np.array([2.0, 0.5, 0.2, 1.0, 3.0])
+    ball = Ball(radius=0.2, scale=torch.as_tensor(scale))
+    found = climb(*bowl(matrix), ball, [np.ones(5)], steps=200)
+    worst = 0.2**2 * np.linalg.eigvalsh(matrix * np.outer(scale, scale))[-1] / 2
+    assert worst * 0.99 <= found.rise <= worst * (1 + 1e-12)
+
+
 @pytest.mark.parametrize("norm", ["2", "inf"])
 def test_every_point_asked_for_lies_in_the_ball(norm):
     matrix, gradient = symmetric(8, 1), np.random.default_rng(1).standard_normal(8)

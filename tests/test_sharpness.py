@@ -71,7 +71,8 @@ def interrupting(at):
 
 
 def same(a, b):
-    return all(
+    """All but what depends on the memory at hand."""
+    return (a.settings, a.facts["audit"]) == (b.settings, b.facts["audit"]) and all(
         np.array_equal(x, y, equal_nan=True)
         for x, y in zip(arrays_of(a).values(), arrays_of(b).values(), strict=True)
     )
@@ -154,7 +155,7 @@ def test_a_change_that_does_not_apply_leaves_nan_and_the_reason():
     neurons, norms = (found.audit_names.index(name) for name in (NEURONS, NORMS))
     assert np.isnan(found.audit[:, neurons]).all()
     assert not np.isnan(found.audit[:, norms]).all()
-    assert found.facts["audit"][NEURONS] == "no layer is read by one other alone"
+    assert found.facts["audit"][NEURONS].startswith("no layer that one other reads")
     nothing = measure_sharpness(Objective(*mlp()), **QUICK)
     assert np.isnan(nothing.audit).all()
 
@@ -186,7 +187,7 @@ def test_the_seed_gives_the_table_and_another_another():
     objective = rectifiers()
     first, again = (measure_sharpness(objective, **QUICK) for _ in range(2))
     other = measure_sharpness(objective, **{**QUICK, "seed": 1})
-    assert first.digest == again.digest
+    assert same(first, again)
     trace = first.names.index("trace")
     assert other.value[trace] != first.value[trace]
 
@@ -245,7 +246,6 @@ def test_ctrl_c_leaves_the_rows_known_and_the_rest_is_measured_later(at):
     )
     assert told[0].startswith(at)
     assert same(resumed, undisturbed)
-    assert resumed.digest == undisturbed.digest
 
 
 def test_ctrl_c_within_a_row_leaves_what_that_row_is_worth():
@@ -263,8 +263,12 @@ def test_ctrl_c_within_a_row_leaves_what_that_row_is_worth():
     assert cut.settings[trace] == "2 probes"
     assert np.isfinite(cut.value[: trace + 1]).all()
     assert np.isnan(cut.value[trace + 1 :]).all()
-    resumed = measure_sharpness(objective, **QUICK, savepoint=memory)
-    assert resumed.digest == undisturbed.digest
+    again = []
+    resumed = measure_sharpness(
+        objective, **QUICK, savepoint=memory, progress=lambda *said: again.append(said[2])
+    )
+    assert same(resumed, undisturbed)
+    assert sum(note.startswith("trace") for note in again) == 2 + 2  # begun, two probes, ended
 
 
 def test_any_state_that_was_saved_leads_to_the_same_table():
@@ -274,7 +278,7 @@ def test_any_state_that_was_saved_leads_to_the_same_table():
     for state in memory.states[::5]:
         again = Memory()
         again.state = state
-        assert measure_sharpness(objective, **QUICK, savepoint=again).digest == undisturbed.digest
+        assert same(measure_sharpness(objective, **QUICK, savepoint=again), undisturbed)
 
 
 def test_a_state_of_another_question_is_not_taken_up():
@@ -282,7 +286,7 @@ def test_a_state_of_another_question_is_not_taken_up():
     memory = Memory()
     measure_sharpness(objective, **QUICK, savepoint=memory)
     other = measure_sharpness(objective, **QUICK, rho=0.1, savepoint=memory)
-    assert other.digest == measure_sharpness(objective, **QUICK, rho=0.1).digest
+    assert same(other, measure_sharpness(objective, **QUICK, rho=0.1))
 
 
 def test_ctrl_c_before_the_first_row_is_passed_on():
