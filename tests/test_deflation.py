@@ -68,6 +68,7 @@ def test_nodes_are_of_the_bulk_and_their_moments_exact_to_degree_2m_minus_1():
     probes = [v.numpy() for v in seen[3::5]]
     for probe, nodes, weights in zip(probes, found.nodes, found.weights, strict=True):
         np.testing.assert_allclose(probe[:3], 0, atol=1e-15)
+        assert np.ptp(np.abs(probe[3:])) > 0.1  # of the sphere: no entries ±1
         assert weights.sum() == pytest.approx(1, rel=1e-13)
         for degree in range(11):
             exact = probe @ np.linalg.matrix_power(matrix, degree) @ probe

@@ -266,6 +266,7 @@ def test_ctrl_c_gives_the_probes_that_are_finished_and_keeps_them():
     assert "interrupted" not in whole.facts
     assert (found.matvecs, found.facts["probes"]) == (8, 2)
     np.testing.assert_array_equal(found.nodes, whole.nodes[:2])
+    np.testing.assert_array_equal(kept.state["nodes"], found.nodes)
     assert estimate_density(source, **asked, savepoint=kept).digest == whole.digest
     with pytest.raises(KeyboardInterrupt):
         estimate_density(stopped(source, 3, KeyboardInterrupt()), **asked)
@@ -286,3 +287,17 @@ def test_progress_tells_the_trace_once_a_probe_is_finished():
     assert seen[4][2].startswith("trace ")
     trace, error = found.facts["trace"], found.facts["trace_error"]
     assert seen[-1][2] == f"trace {trace:.4g} ± {error:.2g}"
+
+
+def test_progress_goes_on_from_what_was_saved():
+    source, kept, seen = one_outlier(), Kept(), []
+    estimate_density(source, probes=2, steps=3, seed=0, savepoint=kept)
+    estimate_density(
+        source,
+        probes=3,
+        steps=3,
+        seed=0,
+        savepoint=kept,
+        progress=lambda *now: seen.append(now[:2]),
+    )
+    assert seen == [(7, 9), (8, 9), (9, 9), (9, 9)]
