@@ -1,9 +1,13 @@
 """Results of curvature with known numbers, for tests of figures and exports."""
 
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
 import numpy as np
 
 from landscape.results import Curvature, Density, Sharpness, Spectrum, Stability, Trace
 
+T = TypeVar("T")
 CURVATURE_FACTS = {
     "run": "k3x9w0q2ab",
     "run_name": "fashion-sam",
@@ -170,3 +174,9 @@ def curvature(*, scale: float = 1.0, edge: bool = True, checkpoints: int = 9) ->
         converged=residuals[:, 0] < 1e-3 * top,
         facts=CURVATURE_FACTS | {"method": "SAM" if edge else "SAM+AACE", "checkpoint": 480},
     )
+
+
+def three(make: Callable[[float], T], scales: Sequence[float]) -> list[tuple[str, int, T]]:
+    """Results of three runs: (label, color, result) triples."""
+    names = (("SGD", 2), ("SAM", 0), ("SAM+AACE", 1))
+    return [(label, i, make(s)) for (label, i), s in zip(names, scales, strict=True)]

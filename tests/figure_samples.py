@@ -9,6 +9,7 @@ from curvature_samples import deflated_density as deflated_density
 from curvature_samples import ends_spectrum as ends_spectrum
 from curvature_samples import sharpness as sharpness
 from curvature_samples import stability as stability
+from curvature_samples import three as three
 from curvature_samples import trace as trace
 
 from landscape.results import (

@@ -10,15 +10,19 @@ import pytest
 from figure_samples import (
     barrier,
     consistency,
+    curvature,
     curve,
     density,
     joint_surface,
     line_profile,
     measured_surface,
     profile,
+    sharpness,
     spectrum,
+    stability,
     steps,
     surface,
+    trace,
     trajectory,
 )
 from matplotlib.collections import QuadMesh
@@ -301,7 +305,8 @@ def test_in_3d_what_lies_behind_the_surface_is_hidden():
 
 
 def test_every_kind_of_result_has_its_paper_figure():
-    made = (surface, profile, barrier, curve, spectrum, density, consistency, trajectory)
+    made = [surface, profile, barrier, curve, spectrum, density, consistency, trajectory]
+    made += [trace, sharpness, stability, curvature]
     assert {make().kind for make in made} == set(KINDS)
     for make in made:
         assert isinstance(figures.draw(make()), paper.PaperFigure)

@@ -1,6 +1,7 @@
 """Plots of paper figures: axes in inches, ticks, names at line ends, panel titles, color bars."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -216,6 +217,7 @@ def with_math(text: str) -> str:
     return text.replace(THIN_SPACE, r"$\,$")
 
 
+@lru_cache(maxsize=4096)
 def text_width(text: str, size: float, *, bold: bool = False) -> float:
     """Width in points of a text in the paper font."""
     font = FontProperties(family="STIXGeneral", weight="bold" if bold else "normal")

@@ -1,5 +1,6 @@
 """The sharpness table on paper: rules as in booktabs, numbers aligned at their decimal points."""
 
+import math
 import textwrap
 from dataclasses import dataclass, field
 from typing import Any
@@ -106,12 +107,13 @@ def _words(head: str, cells: list[str], venue: Venue, most: float) -> _Column:
 
 def _broken(text: str, room: float, size: float) -> list[str]:
     """A text as lines that fit a width in points; words longer than it are cut."""
-    letters = max(len(text), 1)
-    while text_width(text, size) > room and letters > 4:
+    width = text_width(text, size)
+    letters = math.ceil(len(text) * room / width) if width > room else len(text)
+    while letters < len(text) and letters > 4:
         lines = textwrap.wrap(text, letters)
         if max(text_width(line, size) for line in lines) <= room:
             return lines
-        letters = min(letters - 1, max(map(len, lines)) - 1)
+        letters -= 1
     return [text]
 
 
