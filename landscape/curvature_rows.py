@@ -18,7 +18,7 @@ from landscape.spectra import find_eigenpairs
 from landscape.stability import measure_stability
 from landscape.traces import estimate_trace
 from landscape.update_maps import NoJacobianError
-from landscape.updates import learning_rate_at, update_of_run
+from landscape.updates import Update, learning_rate_at, update_of_run
 
 Row = dict[str, np.ndarray]
 """Values by the names of `landscape.results.Curvature`'s fields; what was not measured is left out.
@@ -96,7 +96,7 @@ def measure_row(
         if asked.probes:
             parts.append(_traced(operator, asked, notes, tell))
         if asked.stability:
-            parts.append(_multiplied(run, here, step, asked, notes, tell))
+            parts.append(_multiplied(update_of_run(run, step), here, operator, asked, notes, tell))
     except NotFiniteError:
         return Measured(row=row, notes={})
     total = sum(int(part.pop("matvecs", 0)) for part in parts)
@@ -180,15 +180,14 @@ def _traced(
 
 
 def _multiplied(
-    run: Run,
+    update: Update,
     here: Objective,
-    step: int,
+    operator: Operator,
     asked: Asked,
     notes: dict[str, Any],
     tell: Callable[[str], None],
 ) -> dict[str, Any]:
     """The multiplier of the run's update; NaN where that has no Jacobian."""
-    update = update_of_run(run, step)
     try:
         found = _whole(
             measure_stability(
@@ -197,6 +196,7 @@ def _multiplied(
                 tolerance=asked.tolerance,
                 seed=asked.seed,
                 batches=asked.batches,
+                operator=operator,
                 progress=_within(tell, "multiplier"),
             )
         )

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from landscape.arnoldi import LARGEST, End, Leading, find_leading
 from landscape.objectives import Objective
-from landscape.operators import NotFiniteError, Progress
+from landscape.operators import NotFiniteError, Operator, Progress
 from landscape.results import Stability
 from landscape.savepoints import Savepoint
 from landscape.update_maps import UpdateMap
@@ -36,6 +36,7 @@ def measure_stability(
     batches: str = "each",
     max_products: int | None = None,
     max_vectors: int = 40,
+    operator: Operator | None = None,
     savepoint: Savepoint | None = None,
     progress: Progress | None = None,
 ) -> Stability:
@@ -64,6 +65,7 @@ def measure_stability(
         batches: "each" or "whole", see `UpdateMap`.
         max_products: Most products with the Jacobian; default 10 k + 200.
         max_vectors: Vectors of the basis that are kept, each as long as the state.
+        operator: The Hessian of the objective, where it is at hand, for plain SGD.
         savepoint: Where the basis is kept now and then.
         progress: Called with products done and products allowed.
 
@@ -75,8 +77,7 @@ def measure_stability(
         ValueError: If a product is not finite, or an argument is out of range.
         KeyboardInterrupt: Ctrl-C before anything was known.
     """
-    mapping = UpdateMap(objective, update, batches=batches)
-    mapping.check()
+    mapping = UpdateMap(objective, update, batches=batches, operator=operator)
     size = mapping.size
     if not 1 <= k <= size:
         raise ValueError(f"k must lie between 1 and the length of the state, {size}, got {k}")

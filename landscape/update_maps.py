@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from landscape.lanczos import norm
 from landscape.objectives import Objective
-from landscape.operators import hessian
+from landscape.operators import Operator, hessian
 from landscape.perturbations import NORM_FLOOR, Perturbation, aace_loss, displacement
 from landscape.updates import Update
 
@@ -74,12 +74,21 @@ class UpdateMap:
         objective: The task loss; the Jacobian is taken at its theta.
         update: What is done.
         batches: "each" or "whole".
+        operator: The Hessian of the objective, for updates without a perturbation, which take no
+            other; made here by default.
 
     Raises:
         ValueError: If `batches` is neither, or the objective has no derivatives.
     """
 
-    def __init__(self, objective: Objective, update: Update, *, batches: str = "each") -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        update: Update,
+        *,
+        batches: str = "each",
+        operator: Operator | None = None,
+    ) -> None:
         if batches not in BATCHES:
             raise ValueError(f'batches must be "each" or "whole", got {batches!r}')
         self.objective, self.update = objective, update
@@ -87,7 +96,9 @@ class UpdateMap:
         self._groups: list[Sequence[int]] = (
             [[index] for index in range(count)] if batches == "each" else [range(count)]
         )
-        self._hessian = hessian(objective) if update.perturbation is None else None
+        self._hessian: Operator | None = None
+        if update.perturbation is None:
+            self._hessian = hessian(objective) if operator is None else operator
         self._smooth = False
 
     @property

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from recorded_runs import Memory
 
 from landscape.arnoldi import find_leading
 
@@ -143,22 +144,6 @@ class Interrupting:
         if self.count == self.at:
             raise KeyboardInterrupt
         return self.matrix @ v
-
-
-class Memory:
-    """A savepoint that is always due."""
-
-    def __init__(self):
-        self.kept = None
-
-    def load(self):
-        return self.kept
-
-    def due(self):
-        return True
-
-    def save(self, state):
-        self.kept = {name: np.array(value) for name, value in state.items()}
 
 
 def interrupted(matrix, at, savepoint=None, **options):

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from torch.func import functional_call
 
 from landscape import Objective
 from landscape.edges import edge_of_stability
+from landscape.operators import hessian
 from landscape.perturbations import aace, sam, usam
 from landscape.result_files import load_result
 from landscape.stability import has_batch_norm, measure_stability
@@ -194,6 +196,17 @@ def test_multipliers_do_not_depend_on_the_partition_of_a_plain_step():
         for batches in ("each", "whole")
     ]
     np.testing.assert_allclose(values, values[0], atol=1e-9)
+
+
+def test_a_hessian_at_hand_is_used_by_a_plain_step():
+    model, loss_fn, data = mlp()
+    objective, taken = Objective(model, loss_fn, data), []
+    own = hessian(objective)
+    twice = replace(own, product=lambda v: [2 * own(v), taken.append(v)][0])
+    plain, sharper = Update(learning_rate=1.0), Update(learning_rate=2.0)
+    found = measure_stability(objective, plain, tolerance=1e-9, seed=0, operator=twice)
+    assert found.products == len(taken)
+    assert found.multiplier == pytest.approx(multiplier(objective, sharper), abs=1e-8)
 
 
 def test_own_displacements_of_the_batches_change_the_multiplier_and_are_told():
