@@ -326,8 +326,12 @@ def test_eigenvalues_agree_with_curvlinops():
     from scipy.sparse.linalg import LinearOperator, eigsh
 
     model, loss_fn, data = mlp()
-    theirs = HessianLinearOperator(model, loss_fn, dict(model.named_parameters()), [data])
-    linear = LinearOperator((43, 43), matvec=lambda v: (theirs @ torch.from_numpy(v)).numpy())
+    theirs = HessianLinearOperator(model, loss_fn, list(model.parameters()), [data])
+
+    def product(v):
+        return (theirs @ torch.from_numpy(v)).detach().numpy()
+
+    linear = LinearOperator((43, 43), matvec=product, dtype=np.float64)
     reference = eigsh(linear, 5, which="LA", return_eigenvectors=False, tol=1e-12)
     found = find_eigenpairs(
         Objective(model, loss_fn, data), k=5, which="LA", tolerance=1e-6, seed=0
