@@ -19,7 +19,9 @@ Companion = Callable[[str], ModuleType]
 BY_POINTS = ("profile", "surface", "barrier")
 """Analyses that are measured point by point, and so can be shared out and resumed."""
 BY_PRODUCTS = ("spectrum", "sharpness", "stability", "curvature")
-"""Analyses of Hessian products, whose data can be shared out, and which are resumed."""
+"""Analyses of Hessian products; they are resumed from savepoints."""
+SHARED = ("spectrum", "curvature")
+"""Those whose data the ranks of torchrun share."""
 
 
 def run_analysis(name: str, parser: Parser, argv: list[str], companion: Companion) -> int:
@@ -97,12 +99,11 @@ def _ways(name: str, args: Any) -> Iterator[dict[str, Any]]:
         from landscape.curvature_analyses import Resources
         from landscape.ranks import ranks_of_environment
 
-        device = _device(args.device) or "cpu"
-        with ranks_of_environment(device) as ranks:
-            if ranks.world > 1 and name not in ("spectrum", "curvature"):
-                raise ValueError(
-                    f"torchrun shares the data of spectrum and curvature; start {name} as one process"
-                )
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and name not in SHARED:
+            raise ValueError(
+                f"torchrun shares the data of {' and '.join(SHARED)}; start {name} as one process"
+            )
+        with ranks_of_environment(_device(args.device) or "cpu") as ranks:
             yield {
                 "resources": Resources(
                     method=args.method,

@@ -1,5 +1,6 @@
 """Spectra, sharpness, stability and curvature through training: run + options -> saved results."""
 
+import pickle
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -24,7 +25,7 @@ from landscape.options import (
 from landscape.parts import restrict
 from landscape.perturbations import aace
 from landscape.preconditioning import adam_moment, preconditioned
-from landscape.ranks import Ranks, shared
+from landscape.ranks import Ranks
 from landscape.results import Result, Spectrum
 from landscape.runs import Run
 from landscape.savepoints import Savepoint
@@ -67,16 +68,8 @@ class Resources:
 
     def hessian(self, objective: Objective, parameters: str = "") -> Operator:
         """The Hessian by these means."""
-        return self.shared(
-            hessian, objective, parameters=parameters, method=self.method, memory=self.memory
-        )
-
-    def shared(self, make: Callable[..., Operator], objective: Objective, **own: Any) -> Operator:
-        """An operator whose data the ranks share."""
-        if self.ranks is None or self.ranks.world == 1:
-            return make(objective, **own)
-        batches = self.ranks.share(len(objective.batches))
-        return shared(make(objective, batches=batches, **own), self.ranks)
+        ways = {"method": self.method, "memory": self.memory, "ranks": self.ranks}
+        return hessian(objective, parameters=parameters, **ways)
 
 
 def spectrum(
@@ -152,12 +145,11 @@ class _Spectra:
             operator = resources.hessian(objective, options.parameters)
         else:
             make = {"ggn": gauss_newton, "moment": gradient_moment}[options.operator]
-            operator = resources.shared(make, objective, parameters=options.parameters)
+            operator = make(objective, parameters=options.parameters, ranks=resources.ranks)
         if options.weight_decay:
             operator = add_weight_decay(operator, options.weight_decay)
         if options.adam:
-            state = torch.load(options.adam, map_location="cpu", weights_only=True)
-            moment, eps = adam_moment(state.get("optimizer", state), objective.layout)
+            moment, eps = adam_moment(_optimizer_state(options.adam), objective.layout)
             part = restrict(moment, operator.layout, objective.layout)
             operator = preconditioned(operator, part, eps=eps)
         return operator
@@ -341,6 +333,20 @@ def _objective(
         batch_size=size,
         loss_fn=loss_fn,
     )
+
+
+def _optimizer_state(path: str) -> dict[str, Any]:
+    """The optimizer's state in a file, which may be a checkpoint that holds it as "optimizer"."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError):
+        state = None
+    if not isinstance(state, dict):
+        raise ValueError(
+            f"{path}: expected the state_dict of torch.optim.Adam or AdamW, of tensors and numbers "
+            "alone, as torch.save writes it"
+        )
+    return state.get("optimizer", state)
 
 
 def _run_of(subject: Subject, what: str) -> Run:

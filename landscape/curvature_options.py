@@ -58,6 +58,8 @@ class SpectrumOptions:
     def __post_init__(self) -> None:
         at_least(self, samples=0, k=1, probes=0, steps=1, trace_probes=0, seed=0)
         positive(self, "tolerance")
+        if self.trace_method == "hutch++" and 0 < self.trace_probes < 3:
+            raise ValueError(f"hutch++ needs at least 3 trace_probes, got {self.trace_probes}")
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay must be 0 or a number above, got {self.weight_decay}")
 
