@@ -12,16 +12,18 @@ from landscape import (
     connectivity,
     directions,
     known_answers,
+    known_curvature,
     known_perturbations,
     spectra,
 )
 from landscape.checks import CASES, Case, run_checks
 from landscape.formulas import Quantity
 from landscape.objectives import Objective
+from landscape.operators import Operator
 from landscape.perturbations import Perturbation
 from landscape.planes import Plane
 
-NUMBERS = (1, 2, 4, 5, 7, 8, 9, 11, 12, 14, 17, 18, 22)
+NUMBERS = (1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 15, 17, 18, 20, 22, 24)
 
 
 @pytest.fixture(scope="module")
@@ -57,25 +59,16 @@ def replace_public(patch, name, wrong):
 
 
 def scaled_hessian(patch):
-    right = Objective.hessian_vector
+    right, product = Objective.hessian_vector, Operator.__call__
     patch.setattr(
         Objective, "hessian_vector", lambda self, v, theta=None: 1.001 * right(self, v, theta)
     )
+    patch.setattr(Operator, "__call__", lambda self, v: 1.001 * product(self, v))
 
 
 def batches_averaged_equally(patch):
-    right = Objective.hessian_vector
-
-    def wrong(self, v, theta=None):
-        sizes, self._sizes = self._sizes, torch.ones_like(self._sizes)
-        batches, parts = self.batches, []
-        for batch in batches:
-            self.batches, self._sizes = [batch], torch.tensor([float(len(batch[0]))])
-            parts.append(right(self, v, theta))
-        self.batches, self._sizes = batches, sizes
-        return torch.stack(parts).mean(0)
-
-    patch.setattr(Objective, "hessian_vector", wrong)
+    equal = property(lambda self: [1 / len(self.batches)] * len(self.batches))
+    patch.setattr(Objective, "shares", equal)
 
 
 def theta_ignored_by(name):
@@ -129,18 +122,10 @@ def radius_of_the_raw_gradient(patch):
 
 
 def no_restart(patch):
-    right = spectra._Found.add
-
-    def wrong(self, known):
-        right(self, known)
-        self.complete = len(self.values) >= self.k
-
-    patch.setattr(spectra._Found, "add", wrong)
-
-
-def locked_vectors_forgotten(patch):
-    right = spectra.lanczos
-    patch.setattr(spectra, "lanczos", lambda *given, locked=None, **named: right(*given, **named))
+    right = spectra.find_eigenpairs
+    replace_public(
+        patch, "find_eigenpairs", lambda *given, **named: right(*given, copies=False, **named)
+    )
 
 
 def eigenvalues_in_reverse(patch):
@@ -189,8 +174,59 @@ def nodes_without_weights(patch):
 
 
 def a_step_too_few(patch):
-    right = spectra.lanczos
-    patch.setattr(spectra, "lanczos", lambda v, start, steps: right(v, start, steps - 1))
+    right = public("estimate_density")
+    replace_public(
+        patch,
+        "estimate_density",
+        lambda *given, steps, **named: right(*given, steps=steps - 1, **named),
+    )
+
+
+def momentum_forgotten(patch):
+    right = known_curvature.measure_stability
+
+    def wrong(objective, update, **named):
+        return right(objective, replace(update, momentum=0.0, nesterov=False), **named)
+
+    patch.setattr(known_curvature, "measure_stability", wrong)
+
+
+def perturbation_forgotten(patch):
+    right = known_curvature.measure_stability
+
+    def wrong(objective, update, **named):
+        return right(objective, replace(update, perturbation=None), **named)
+
+    patch.setattr(known_curvature, "measure_stability", wrong)
+
+
+def swapped(first, second):
+    def spoil(patch):
+        patch.setattr(known_curvature, first, getattr(known_curvature, second))
+
+    return spoil
+
+
+def gradient_of_one_layer(patch):
+    right = Objective.gradient
+
+    def wrong(self, theta=None):
+        gradient = right(self, theta)
+        gradient[self.layout.entries[0].slice] = 0
+        return gradient
+
+    patch.setattr(Objective, "gradient", wrong)
+
+
+def gaussian_probes(patch):
+    right = torch.randint
+
+    def wrong(*given, generator=None, **named):
+        shape = given[2]
+        drawn = torch.randn(shape, generator=generator)
+        return (drawn + 1) / 2 if given[:2] == (0, 2) else right(*given, generator=generator)
+
+    patch.setattr(torch, "randint", wrong)
 
 
 def vectors_paired_with_themselves(patch):
@@ -253,7 +289,10 @@ BREAKS = [
     (4, scaled_hessian),
     (4, batches_averaged_equally),
     (5, no_restart),
-    (5, locked_vectors_forgotten),
+    (6, scaled_hessian),
+    (6, swapped("hessian", "gradient_moment")),
+    (6, swapped("gauss_newton", "gradient_moment")),
+    (6, batches_averaged_equally),
     (7, scaled_hessian),
     (7, eigenvalues_in_reverse),
     (8, scaled_hessian),
@@ -262,6 +301,8 @@ BREAKS = [
     (9, off_center),
     (9, negated("displacement")),
     (9, scaled_hessian),
+    (10, momentum_forgotten),
+    (10, perturbation_forgotten),
     (11, ends_left_out),
     (11, line_off_center),
     (11, scaled_hessian),
@@ -273,6 +314,8 @@ BREAKS = [
     (12, loss_summed_over_samples),
     (14, nodes_without_weights),
     (14, a_step_too_few),
+    (15, gaussian_probes),
+    (15, scaled_hessian),
     (17, vectors_paired_with_themselves),
     (17, vectors_not_made_unit),
     (17, called_with("measure_consistency", batch_size=11)),
@@ -281,7 +324,9 @@ BREAKS = [
     (18, scaled_hessian),
     (22, called_with("random_plane", normalization="layer")),
     (22, called_with("random_plane", normalization="none")),
+    (20, gradient_of_one_layer),
     (22, called_with("random_plane", ignore=())),
+    (24, scaled_hessian),
 ]
 
 
@@ -327,5 +372,5 @@ def test_only_cases_asked_for_are_run():
 
 
 def test_an_unknown_case_is_refused():
-    with pytest.raises(ValueError, match=r"cases are 1, 2, .*, 22, got 3"):
+    with pytest.raises(ValueError, match=r"cases are 1, 2, .*, 24, got 3"):
         run_checks([3])
