@@ -183,6 +183,14 @@ def test_an_interrupt_keeps_finished_checkpoints_and_the_rest_can_follow(small, 
         measure_curvature(run, objective, **FOLLOWED | {"seed": 1}, savepoint=kept)
 
 
+def test_a_series_that_was_all_kept_is_not_measured_again(small):
+    run, model, loss_fn, data = small
+    objective, kept = Objective(model, loss_fn, data, bn="batch"), Memory()
+    first = measure_curvature(run, objective, **FOLLOWED, savepoint=kept)
+    again = measure_curvature(run, objective, **FOLLOWED, savepoint=kept, progress=stopping("step"))
+    assert again.digest == first.digest
+
+
 def test_an_interrupt_before_anything_is_known_goes_through(small):
     run, model, loss_fn, data = small
     objective = Objective(model, loss_fn, data)
