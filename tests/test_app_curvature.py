@@ -1,6 +1,8 @@
 """The page of curvature, the comparison of it, and what lists know of it."""
 
+import html
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -282,6 +284,22 @@ def test_summary_bounds_the_largest_eigenvalue_and_counts_what_is_negative(store
     assert share == pytest.approx(below * (density.size - 4) / density.size)
     negative = replace(density, outliers=-density.outliers)
     assert spectrum_panes.negative_mass(negative) == pytest.approx(share + 4 / density.size)
+
+
+def test_every_figure_and_table_that_the_page_or_the_comparison_offers_opens(
+    folder: Path, store: Store
+) -> None:
+    client = main.create_app(folder).server.test_client()
+    views = [look(store, view=view) for view in VIEWS[1:]]
+    views.append(shell.view_of(ViewState(page="compare"), store, THEME, main.PAGES))
+    links = re.findall(r'"href": "(/(?:data|figure)/[^"]+)"', text_of([v.buttons for v in views]))
+    wanted = {"curvature", "sharpness", "stability", "trace", "layers", "density"}
+    opened = {link for link in links if wanted & set(re.split(r"[/.]", link))}
+    opened = {link for link in opened if ".pdf" in link or ".csv" in link}
+    assert wanted <= {part for link in opened for part in re.split(r"[/.]", link)}
+    for link in opened:
+        answer = client.get(html.unescape(link))
+        assert answer.status_code == 200, (link, answer.text)
 
 
 # lists and comparison

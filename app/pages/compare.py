@@ -24,7 +24,7 @@ from .consistency import perturbation_of, protocol_of
 from .runs import default_selection
 
 _IN_A_ROW, _MOST = 3, 6
-_STORED = {"profile": "profile", "eigenvalues": "spectrum", "consistency": "consistency"}
+_STORED = {"eigenvalues": "spectrum"}
 _TOLD = {
     "random": "same-seed random directions",
     "trajectory": "each run's own path (PCA 1–2)",
@@ -84,9 +84,13 @@ class _Page:
                 ("steps", "Loss"),
                 ("profile", "Profile"),
                 ("eigenvalues", "Eigenvalues"),
+                ("density", "Densities"),
+                ("curvature", "Curvature through training"),
+                ("sharpness", "Sharpness"),
                 ("consistency", "Consistency"),
             )
-            if kind == "steps" or all(self.store.results(r, _STORED[kind]) for r in self.runs)
+            if kind == "steps"
+            or all(self.store.results(r, _STORED.get(kind, kind)) for r in self.runs)
         ]
         if len(self.surfaces) == len(self.runs):
             query = {"select": chosen, "plane": self.state.plane}
@@ -96,6 +100,9 @@ class _Page:
         links += between.exports(self.state, self.store)
         links += [(f"{run.name}: surface, CSV", data_address(run, s)) for run, s in shown if s]
         return links
+
+    def _all_have(self, kind: str) -> bool:
+        return all(self.store.results(run, kind) for run in self.runs)
 
     def toolbar(self, everyone: list[AnyRun]) -> list[Component]:
         """Plane, value and scale, and what else can be added."""

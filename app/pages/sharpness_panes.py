@@ -119,7 +119,7 @@ def multiplier_table(page: Any) -> Pane:
         rows = [
             (
                 str(rank),
-                number(float(abs(mu)), 4),
+                number(float(abs(mu)), 6),
                 number(float(np.degrees(np.angle(mu))), 3) + "°",
                 number(float(residual), 1) + ("*" if rough else ""),
             )

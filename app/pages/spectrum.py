@@ -103,6 +103,8 @@ class Page:
         links = []
         if self.state.view == "spectrum" and self.measured.results("spectrum"):
             links += run_downloads(self.run, ("eigenvalues", "Largest eigenvalue"))
+        if self.state.view == "layers" and training_panes.layer_names(self):
+            links += run_downloads(self.run, ("layers", "Layers"))
         for kind in _EXPORTED[self.state.view]:
             stored = self.stored(kind)
             if stored is not None:

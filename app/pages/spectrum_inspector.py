@@ -103,7 +103,8 @@ def _bounds(spectrum: Spectrum) -> list[tuple[str, str]]:
         return []
     sure = spectrum.facts.get("confidence")
     told = f", {percent(float(sure), 0)} sure" if isinstance(sure, int | float) else ""
-    return [("λ max within", f"{number(low, 4)} to {number(high, 4)}{told}")]
+    digits = next((n for n in range(4, 9) if number(low, n) != number(high, n)), 4)
+    return [("λ max within", f"{number(low, digits)} to {number(high, digits)}{told}")]
 
 
 def _trace_rows(trace: Trace | None, density: Density | None) -> list[tuple[str, str]]:

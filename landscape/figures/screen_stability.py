@@ -124,22 +124,23 @@ def _add_labels(
         return
     before = "" if alone else f"{label} "
     lead = complex(values[int(np.argmax(np.abs(values)))])
-    _add_name(figure, lead, f"{before}|μ| = {number(stability.multiplier, 4)}", theme)
+    _add_name(figure, lead, f"{before}|μ| = {number(stability.multiplier, 4)}", "bottom", theme)
     swing = swing_of(stability)
     if swing is not None and alone and abs(swing - lead) > 1e-9 * abs(lead):
-        _add_name(figure, swing, f"swing {number(abs(swing), 4)}", theme)
+        _add_name(figure, swing, f"swing {number(abs(swing), 4)}", "top", theme)
 
 
-def _add_name(figure: go.Figure, at: complex, text: str, theme: str) -> None:
+def _add_name(figure: go.Figure, at: complex, text: str, anchor: str, theme: str) -> None:
+    """Above a multiplier (anchor "bottom") or below it, so that two near ones keep apart."""
     right = at.real > 0
     figure.add_annotation(
         x=at.real,
-        y=abs(at.imag),
+        y=abs(at.imag) if anchor == "bottom" else -abs(at.imag),
         text=text,
         showarrow=False,
         xanchor="right" if right else "left",
-        yanchor="bottom",
+        yanchor=anchor,
         xshift=6 if right else -6,
-        yshift=7,
+        yshift=7 if anchor == "bottom" else -7,
         font={"size": 11, "color": palette.tokens(theme).text},
     )
