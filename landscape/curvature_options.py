@@ -31,7 +31,8 @@ class SpectrumOptions:
         steps: Lanczos steps of each probe.
         deflate: Whether the eigenpairs found are taken out of the density, and drawn as they are.
         trace_probes: Random vectors of the trace; 0 leaves it out.
-        trace_method: hutchinson, which gives the layers' traces too, or hutch++.
+        trace_method: hutchinson, or hutch++, whose error falls faster and which keeps a third as
+            many vectors.
         bn: BatchNorm statistics: frozen, or of each batch.
         seed: Seed of start vectors, probes and of the subset.
     """

@@ -19,8 +19,10 @@ from landscape.exports import draw_and_save
 from landscape.options import (
     BarrierOptions,
     ConsistencyOptions,
+    CurvatureOptions,
     CurveOptions,
     ProfileOptions,
+    SharpnessOptions,
     SpectrumOptions,
     SurfaceOptions,
     TrajectoryOptions,
@@ -33,6 +35,7 @@ from landscape.terminal import ProgressBar, duration, number, table
 METHODS = ("sgd", "sam", "aace")
 SAMPLES = 1000  # of the training set, for losses
 CURVATURE_SAMPLES = 500  # for Hessian-vector products, which cost ten losses each
+PROBES = 10  # of traces
 CHECKPOINTS = 5  # at which eigenvalues and consistency are followed, first and last among them
 
 Companion = Callable[[str], ModuleType]
@@ -115,15 +118,29 @@ def _trained(out: Path, preset: str, companion: Companion, say: Say) -> Run:
 def _measure(run: Run, problem: Problem, say: Say) -> None:
     spread = np.linspace(0, len(run.checkpoints) - 1, CHECKPOINTS).round().astype(int)
     steps = [str(run.checkpoints[i]) for i in spread]
-    before = ",".join(steps[:-1])
     plan = (
         ("profile", ProfileOptions(samples=SAMPLES, repeats=3)),
         ("surface", SurfaceOptions(samples=SAMPLES, plane="trajectory", points=15)),
         ("surface", SurfaceOptions(samples=SAMPLES, plane="random", points=15)),
-        ("spectrum", SpectrumOptions(samples=CURVATURE_SAMPLES, k=5, probes=2, steps=25)),
         (
             "spectrum",
-            SpectrumOptions(checkpoint=before, samples=CURVATURE_SAMPLES, k=2, probes=0),
+            SpectrumOptions(
+                samples=CURVATURE_SAMPLES, k=5, probes=2, steps=25, trace_probes=PROBES
+            ),
+        ),
+        (
+            "curvature",
+            CurvatureOptions(
+                checkpoints=",".join(steps),
+                samples=CURVATURE_SAMPLES,
+                k=2,
+                probes=PROBES,
+                stability=True,
+            ),
+        ),
+        (
+            "sharpness",
+            SharpnessOptions(samples=CURVATURE_SAMPLES, ascent_steps=10, pairs=10, probes=PROBES),
         ),
         ("consistency", ConsistencyOptions(checkpoint=",".join(steps))),
         ("trajectory", TrajectoryOptions(samples=SAMPLES)),
@@ -176,10 +193,12 @@ def _draw(runs: list[Run], joint: list[Path], folder: Path, say: Say) -> Path:
         ("surface-random", together, "surface", {"wanted": {"plane": "random"}}),
         ("profile", together, "profile", {}),
         ("spectrum", together, "spectrum", {"checkpoint": "last"}),
-        ("eigenvalues", together, "eigenvalues", {}),
+        ("curvature", together, "curvature", {}),
+        ("sharpness", together, "sharpness", {}),
+        ("density", together, "density", {}),
     ]
     for run in runs:
-        for kind in ("density", "consistency", "trajectory", "surface3d"):
+        for kind in ("layers", "consistency", "trajectory", "surface3d"):
             more = {"wanted": {"plane": "trajectory"}} if kind == "surface3d" else {}
             plan.append((f"{kind}-{run.name}", [run.path], kind, more))
     plan += [(path.stem.partition("-")[0] + "-joint", [path], "", {}) for path in joint]
@@ -214,6 +233,7 @@ def _summary(runs: list[Run]) -> str:
         _row("train loss, nats", runs, lambda run: number(run.summary["train_loss"])),
         _row("largest eigenvalue", runs, _eigenvalue),
         _row("trace ± s.e.", runs, _trace),
+        _row("stability multiplier", runs, _multiplier),
         _row("loss rise at 0.5", runs, _rise),
         _row("cosine of SAM's ε", runs, lambda run: _cosine(run, "frozen", "SAM")),
         _row("  random signs", runs, lambda run: _null(run, "frozen", "SAM")),
@@ -224,10 +244,11 @@ def _summary(runs: list[Run]) -> str:
         _row("  random walk, %", runs, lambda run: _variance(run, "explained_null")),
     ]
     notes = (
-        f"Last checkpoint, 1 seed, BatchNorm frozen. Curvature: {CURVATURE_SAMPLES} training "
-        f"images; rise along random directions: {SAMPLES}. Cosine: mean over all pairs of the ε "
-        "of 32 batches at frozen weights, batch statistics, or of the last 64 steps; 95 % "
-        "intervals. Path variance: share in the first two principal components."
+        "Last checkpoint, 1 seed, BatchNorm frozen but for multiplier and cosines, which have the "
+        f"statistics of each batch. Curvature: {CURVATURE_SAMPLES} training images; rise along "
+        f"random directions: {SAMPLES}. Multiplier: of the run's own update, 1 is the edge. "
+        "Cosine: mean over all pairs of the ε of 32 batches at frozen weights, or of the last 64 "
+        "steps; 95 % intervals. Path variance: share in the first two principal components."
     )
     return table(["", *[run.method for run in runs]], rows) + "\n" + textwrap.fill(notes, 80)
 
@@ -243,8 +264,12 @@ def _eigenvalue(run: Run) -> str:
 
 
 def _trace(run: Run) -> str:
-    facts = _newest(run, "density").facts
-    return f"{number(facts['trace'])} ± {number(facts['trace_error'], 2)}"
+    trace = _newest(run, "trace")
+    return f"{number(trace.trace)} ± {number(trace.standard_error, 2)}"
+
+
+def _multiplier(run: Run) -> str:
+    return number(_newest(run, "curvature").multiplier[-1])
 
 
 def _rise(run: Run) -> str:
