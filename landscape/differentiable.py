@@ -22,7 +22,8 @@ PATHS = (FOLDED, DIRECT, PLAIN)
 
 Values = dict[str, Tensor]
 """Tensors by name."""
-_Lookup = Callable[[Tensor], Tensor]
+_Lookup = Callable[[nn.Module, str], Tensor]
+"""The present value of a module's parameter or buffer."""
 
 __all__ = ["DIRECT", "FOLDED", "PATHS", "PLAIN", "NotFoldableError", "Outputs"]
 
@@ -51,10 +52,16 @@ class Outputs:
     def __init__(self, objective: Objective, *, path: str) -> None:
         self.objective, self.path = objective, path
         model = objective.model
-        self._names = {id(tensor): name for name, tensor in _named(model)}
+        self._names = _names_by_place(model)
         self._layers: dict[str, Any] = {}
+        self._places: dict[str, str] = {}  # the names of what the network holds
         self._network = self._folded() if path == FOLDED else model
-        self._slots = [slot for slot in _slots(self._network) if id(slot[1]) in self._names]
+        self._places |= {
+            f"{prefix}.{name}".lstrip("."): self._names[id(module), name]
+            for prefix, module in self._network.named_modules()
+            for name, _ in _own(module)
+            if (id(module), name) in self._names
+        }
         convolutions = any(isinstance(module, _ConvNd) for module in model.modules())
         self._arranged = path != PLAIN and convolutions
 
@@ -73,10 +80,10 @@ class Outputs:
         values |= self.objective.parameters(self.objective.theta)  # for the buffers
         values |= {e.name: leaf for e, leaf in zip(self.objective.layout, leaves, strict=True)}
 
-        def present(tensor: Tensor) -> Tensor:
-            return values[self._names[id(tensor)]]
+        def present(module: nn.Module, name: str) -> Tensor:
+            return values[self._names[id(module), name]]
 
-        prepared = {name: present(tensor) for name, tensor in self._slots}
+        prepared = {place: values[name] for place, name in self._places.items()}
         for name, layer in self._layers.items():
             prepared |= {f"{name}.{part}": value for part, value in layer.fold(present).items()}
         return prepared
@@ -95,6 +102,9 @@ class Outputs:
 
     def _folded(self) -> nn.Module:
         model = self.objective.model
+        if not all(isinstance(tensor, nn.Parameter) for tensor in model.parameters()):
+            # functional_call leaves what it was given in modules that are used twice
+            raise NotFoldableError("a module has two names")
         with torch.no_grad():
             graph = _trace(model, self.objective.batches[0][0][:2])
         maker = _FoldMaker(dict(model.named_modules(remove_duplicate=False)))
@@ -104,6 +114,13 @@ class Outputs:
             for node in graph.nodes
             if node.op in ("call_module", "get_attr") and node.target not in maker.layers
         }
+        for node in graph.nodes:
+            owner, _, name = str(node.target).rpartition(".")
+            if (
+                node.op == "get_attr"
+                and (key := (id(model.get_submodule(owner)), name)) in self._names
+            ):
+                self._places[str(node.target)] = self._names[key]
         self._layers = maker.layers
         return fx.GraphModule(parts | maker.layers, graph)
 
@@ -141,8 +158,8 @@ class _Layer(nn.Module):
     def fold(self, present: _Lookup) -> Values:
         """Weight and bias, of the present values of parameters and buffers."""
         layer, norm = self._read
-        weight = present(layer.weight)
-        bias = None if layer.bias is None else present(layer.bias)
+        weight = present(layer, "weight")
+        bias = None if layer.bias is None else present(layer, "bias")
         if norm is not None:
             scale, shift = _scale_and_shift(norm, present)
             weight = weight * scale.view(-1, *[1] * (weight.ndim - 1))
@@ -182,11 +199,11 @@ class _Norm(_Layer):
 
 def _scale_and_shift(norm: Any, present: _Lookup) -> tuple[Tensor, Tensor]:
     """BatchNorm in eval mode as x * scale + shift, each [channel]."""
-    scale = torch.rsqrt(present(norm.running_var) + norm.eps)
+    scale = torch.rsqrt(present(norm, "running_var") + norm.eps)
     if norm.weight is not None:
-        scale = scale * present(norm.weight)
-    shift = -present(norm.running_mean) * scale
-    return scale, shift if norm.bias is None else shift + present(norm.bias)
+        scale = scale * present(norm, "weight")
+    shift = -present(norm, "running_mean") * scale
+    return scale, shift if norm.bias is None else shift + present(norm, "bias")
 
 
 def _named(model: nn.Module) -> list[tuple[str, Tensor]]:
@@ -194,16 +211,23 @@ def _named(model: nn.Module) -> list[tuple[str, Tensor]]:
     return [*model.named_parameters(), *model.named_buffers()]
 
 
-def _slots(network: nn.Module) -> list[tuple[str, Tensor]]:
-    """Where parameters and buffers are kept, each place once though a module be used twice."""
-    return [
-        (f"{prefix}.{name}".lstrip("."), tensor)
-        for prefix, module in network.named_modules()
-        for name, tensor in [
-            *module.named_parameters(recurse=False, remove_duplicate=False),
-            *module.named_buffers(recurse=False, remove_duplicate=False),
-        ]
-    ]
+def _own(module: nn.Module) -> list[tuple[str, Tensor]]:
+    """Parameters and buffers of the module itself, tied ones too."""
+    parameters = module.named_parameters(recurse=False, remove_duplicate=False)
+    return [*parameters, *module.named_buffers(recurse=False, remove_duplicate=False)]
+
+
+def _names_by_place(model: nn.Module) -> dict[tuple[int, str], str]:
+    """The first name of what a module holds under a name, by the module's id and that name.
+
+    Not by the tensor's id: functional_call leaves others in modules that are used twice.
+    """
+    first = {id(tensor): name for name, tensor in _named(model)}
+    return {
+        (id(module), name): first[id(tensor)]
+        for module in model.modules()
+        for name, tensor in _own(module)
+    }
 
 
 def _attribute(model: nn.Module, path: str) -> Any:

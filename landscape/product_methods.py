@@ -5,6 +5,7 @@ Each is called with a vector as one tensor per entry of the layout, within
 in float64, as a data set may have thousands.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -18,6 +19,8 @@ Piece = tuple[float, Tensor, Tensor]
 """Share of the samples, inputs and targets of what goes through the model at a time."""
 Parts = Sequence[Tensor]
 """A vector as one tensor per entry of the layout."""
+Sums = list[Tensor | None]
+"""Float64 sums so far; None where nothing was added yet."""
 
 
 class DoubleBackward:
@@ -46,32 +49,34 @@ class DoubleBackward:
         self._inputs = [*self._leaves, *fresh.values()]
         self._graphs: list[list[GradientEdge | None]] = []
         slopes = self._prepare_pieces()
-        self._slopes = [
-            slope.to(value).requires_grad_()
-            for slope, value in zip(slopes, self._folded, strict=True)
-        ]
-        self._fold_gradient: Sequence[Tensor | None] = [None] * len(self._leaves)
+        self._slopes = [slope.requires_grad_() for slope in _like(slopes, self._folded)]
+        self._fold_gradient: list[GradientEdge | None] = [None] * len(self._leaves)
         if self._folded:
-            self._fold_gradient = torch.autograd.grad(
+            found = torch.autograd.grad(
                 self._folded, self._leaves, self._slopes, create_graph=True, allow_unused=True
             )
+            self._fold_gradient = [_edge(part) for part in found]
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """What the network is called with, parameters and folded weights."""
+        return self._inputs
 
     def __call__(self, parts: Parts) -> list[Tensor]:
         """The product, one tensor per entry."""
         tangents, curved = self._through_fold(parts)
-        total = _zeros(self._inputs)
+        total: Sums = [None] * len(self._inputs)
         for place, (share, inputs, targets) in enumerate(self._pieces):
-            edges = self._graphs[place] if self._kept else self._gradient(inputs, targets)
+            edges = self._graphs[place] if self._kept else self._edges(inputs, targets)
             _add(total, _grad(edges, self._inputs, tangents, keep=self._kept), share)
         product, back = total[: len(self._leaves)], total[len(self._leaves) :]
         _add(product, curved)
-        back = [part.to(value) for part, value in zip(back, self._folded, strict=True)]
-        _add(product, _grad(self._folded, self._leaves, back, keep=True))
-        return product
+        _add(product, _grad(self._folded, self._leaves, _like(back, self._folded), keep=True))
+        return _like(product, self._leaves)
 
-    def _prepare_pieces(self) -> list[Tensor]:
+    def _prepare_pieces(self) -> Sums:
         """Make the graphs that are kept; the gradient by the folded weights."""
-        slopes = _zeros(self._inputs[len(self._leaves) :])
+        slopes: Sums = [None] * len(self._folded)
         if not self._kept and not slopes:
             return slopes
         for share, inputs, targets in self._pieces:
@@ -81,8 +86,11 @@ class DoubleBackward:
                 self._graphs.append([_edge(part) for part in found])
         return slopes
 
+    def _edges(self, inputs: Tensor, targets: Tensor) -> list[GradientEdge | None]:
+        return [_edge(part) for part in self._gradient(inputs, targets)]
+
     def _gradient(
-        self, inputs: Tensor, targets: Tensor, graph: bool = True
+        self, inputs: Tensor, targets: Tensor, *, graph: bool = True
     ) -> Sequence[Tensor | None]:
         loss = self._outputs.loss(self._values, inputs, targets)
         return torch.autograd.grad(loss, self._inputs, create_graph=graph, allow_unused=True)
@@ -91,11 +99,7 @@ class DoubleBackward:
         """Return v and J v, and Σ_i g_i ∇²w_i v."""
         found = _grad(self._fold_gradient, [*self._slopes, *self._leaves], parts, keep=True)
         moved, curved = found[: len(self._slopes)], found[len(self._slopes) :]
-        tangents = [
-            torch.zeros_like(value) if part is None else part
-            for part, value in zip(moved, self._slopes, strict=True)
-        ]
-        return [*parts, *tangents], curved
+        return [*parts, *_like(moved, self._folded)], curved
 
 
 class ForwardOverReverse:
@@ -114,7 +118,7 @@ class ForwardOverReverse:
 
     def __call__(self, parts: Parts) -> list[Tensor]:
         """The product, one tensor per entry."""
-        total = _zeros(self._leaves)
+        total: Sums = [None] * len(self._leaves)
         every = tuple(range(len(self._leaves)))
         for share, inputs, targets in self._pieces:
 
@@ -122,10 +126,11 @@ class ForwardOverReverse:
                 return self._outputs.loss(self._outputs.prepare(leaves), x, y)
 
             gradient = torch.func.jacrev(loss, argnums=every)
-            with _slow_attention():
+            with warnings.catch_warnings():  # torch's own forward mode calls what it deprecates
+                warnings.filterwarnings("ignore", ".*torch.jit.script", DeprecationWarning)
                 moved = torch.func.jvp(gradient, self._leaves, tuple(parts))[1]
             _add(total, moved, share)
-        return total
+        return _like(total, self._leaves)
 
 
 class Difference:
@@ -143,10 +148,10 @@ class Difference:
 
     def __call__(self, parts: Parts) -> list[Tensor]:
         """The product, one tensor per entry."""
-        total = _zeros(self._leaves)
+        total: Sums = [None] * len(self._leaves)
         norm = float(torch.stack([part.double().square().sum() for part in parts]).sum().sqrt())
         if norm == 0:
-            return total
+            return _like(total, self._leaves)
         for sign in (1, -1):
             way = sign * self._step / norm
             moved = [
@@ -158,7 +163,7 @@ class Difference:
                 loss = self._outputs.loss(values, inputs, targets)
                 gradient = torch.autograd.grad(loss, moved, allow_unused=True)
                 _add(total, gradient, share / (2 * way))
-        return total
+        return _like(total, self._leaves)
 
 
 @contextmanager
@@ -175,25 +180,21 @@ def counted_graphs() -> Iterator[dict[int, torch.UntypedStorage]]:
         yield held
 
 
-@contextmanager
-def _slow_attention() -> Iterator[None]:
-    """Without nn.MultiheadAttention's fast path, which loses torch.func's derivatives."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
-def _zeros(like: Sequence[Tensor]) -> list[Tensor]:
-    return [torch.zeros_like(tensor, dtype=torch.float64) for tensor in like]
-
-
-def _add(total: list[Tensor], parts: Sequence[Tensor | None], share: float = 1.0) -> None:
-    for sum_, part in zip(total, parts, strict=True):
+def _add(total: Sums, parts: Sequence[Tensor | None], share: float = 1.0) -> None:
+    for place, part in enumerate(parts):
         if part is not None:
-            sum_.add_(part.detach(), alpha=share)
+            so_far = total[place]
+            if so_far is None:
+                so_far = total[place] = torch.zeros_like(part, dtype=torch.float64)
+            so_far.add_(part.detach(), alpha=share)
+
+
+def _like(total: Sequence[Tensor | None], values: Sequence[Tensor]) -> list[Tensor]:
+    """The sums in the types of the values; zeros where nothing was added."""
+    return [
+        torch.zeros_like(value) if part is None else part.to(value.dtype)
+        for part, value in zip(total, values, strict=True)
+    ]
 
 
 def _edge(part: Tensor | None) -> GradientEdge | None:
@@ -210,16 +211,11 @@ def _grad(
 ) -> Sequence[Tensor | None]:
     """Derivatives of Σ ends · along by the inputs; None where there is none."""
     pairs = [
-        (end, vector)
+        (end if isinstance(end, GradientEdge) else get_gradient_edge(end), vector)
         for end, vector in zip(ends, along, strict=True)
-        if end is not None and (isinstance(end, GradientEdge) or end.requires_grad)
+        if end is not None
     ]
     if not pairs:
         return [None] * len(inputs)
-    return torch.autograd.grad(
-        [end for end, _ in pairs],
-        inputs,
-        [vector for _, vector in pairs],
-        retain_graph=keep,
-        allow_unused=True,
-    )
+    edges, vectors = zip(*pairs, strict=True)
+    return torch.autograd.grad(edges, inputs, vectors, retain_graph=keep, allow_unused=True)

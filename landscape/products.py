@@ -1,11 +1,7 @@
 """The fastest product of the Hessian of a mean loss with a vector, held to the plain one."""
 
-import copy
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,14 +11,19 @@ from torch.nn.modules.conv import _ConvNd
 
 from landscape.differentiable import DIRECT, FOLDED, PLAIN, NotFoldableError, Outputs
 from landscape.objectives import Objective
-from landscape.product_methods import (
-    Difference,
-    DoubleBackward,
-    ForwardOverReverse,
-    Parts,
-    Piece,
-    counted_graphs,
+from landscape.product_checks import (
+    cut_pieces,
+    error_of,
+    find_step,
+    joined,
+    look_at,
+    measured,
+    memory_at_hand,
+    product_of,
+    reason_of,
+    rows_within,
 )
+from landscape.product_methods import Difference, DoubleBackward, ForwardOverReverse, Parts
 
 AUTO = "auto"
 RETAINED, RECOMPUTED = "retained", "recomputed"
@@ -31,13 +32,9 @@ METHODS = (RETAINED, RECOMPUTED, FORWARD, DIFFERENCE)
 """Ways to take a product, from the fastest to the one that asks least of the model."""
 
 _CHUNK = 32  # on a CPU the images between layers then stay in its caches
-_LOOK = 64  # samples at which a product is held to the plain one
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
-_LOOSE = {torch.float32: 2e-2, torch.float64: 1e-5}  # for a difference of gradients
-_STEPS = 5
-_FINER = 4.0  # each step against the next
-_SHARE = 0.5  # of the memory at hand
-_UNKNOWN_MEMORY = 4e9  # where the system doesn't tell
+_DIFFERENCE_TOLERANCE = {torch.float32: 2e-2, torch.float64: 1e-5}
+_LOW_PRECISION = 0.1  # the tolerance in types of fewer bits
 
 
 class HessianProduct:
@@ -78,7 +75,7 @@ class HessianProduct:
             )
         with self._outputs.objective.derivatives():
             vector = vector.detach().to(theta, copy=True)
-            return _joined(self._multiply(self._outputs.split(vector)), theta)
+            return joined(self._multiply(self._outputs.split(vector)), theta)
 
     def release(self) -> None:
         """Free the graphs."""
@@ -108,8 +105,8 @@ def choose_product(
 
     Double backward has three paths, see `Outputs`. A path is taken if its product with a random
     vector, over up to 64 samples, deviates by at most 1e-3 (float64: 1e-9) from
-    `objective.hessian_vector`. A few more samples have a say where it does not, since one ReLU
-    whose input rounds to the other side of zero moves a product of so few by up to that.
+    `objective.hessian_vector`. Other samples get a say where it does not: one ReLU whose input
+    rounds to the other side of zero can move a float32 product of so few samples by that.
 
     Samples pass in chunks, of 32 on a CPU with convolutions, unless batch statistics or an output
     without a row per sample forbid to cut batches. Products of chunks are summed in float64.
@@ -139,18 +136,8 @@ def choose_product(
         product = None if settled is None else _again(objective, chosen, settled)
         if product is not None:
             return product
-        budget = _memory_at_hand(objective.theta.device) if memory is None else memory
+        budget = memory_at_hand(objective.theta.device) if memory is None else memory
         return _Search(objective, chosen, method, budget).run()
-
-
-@dataclass(frozen=True)
-class _Look:
-    """Some samples, a vector, and the plain product of it over them."""
-
-    part: Objective
-    v: Tensor
-    truth: Tensor | None
-    why: str  # no truth
 
 
 class _Search:
@@ -161,8 +148,12 @@ class _Search:
     ) -> None:
         self.objective, self.chosen, self.method, self.budget = objective, chosen, method, budget
         self.notes: list[str] = []
-        self.look = _look(objective, chosen[0] if chosen else 0, 0)
         self.splits = _may_split(objective)
+        dtype = objective.theta.dtype
+        self.tolerance = _TOLERANCE.get(dtype, _LOW_PRECISION)
+        self.difference_tolerance = _DIFFERENCE_TOLERANCE.get(dtype, _LOW_PRECISION)
+        self.rows = rows_within(objective, budget)
+        self.look = look_at(objective, chosen[0] if chosen else 0, 0, self.rows)
 
     def run(self) -> HessianProduct:
         tries = {RETAINED: self._double, RECOMPUTED: self._double, FORWARD: self._forward}
@@ -188,35 +179,29 @@ class _Search:
             try:
                 outputs = Outputs(self.objective, path=path)
                 error, each = self._held(outputs, chunk)
-                if error <= _TOLERANCE[self.objective.theta.dtype] or (path, split) == (
-                    PLAIN,
-                    False,
-                ):
+                if error <= self.tolerance or (path == PLAIN and not split):
                     return self._within_memory(outputs, chunk, error, each)
                 self.notes.append(f"the {path} path differs by {error:.1e}")
             except torch.OutOfMemoryError:
                 raise
             except Exception as failure:
-                self.notes.append(f"no {path} path: {_reason(failure)}")
+                self.notes.append(f"no {path} path: {reason_of(failure)}")
         return None
 
     def _held(self, outputs: Outputs, chunk: int | None) -> tuple[float, float]:
         """The error against the plain product, and bytes of graphs per sample."""
         truth, part = self.look.truth, self.look.part
         assert truth is not None
-        pieces = _pieces(part, [0], None if chunk is None else max(1, len(part.batches[0][0]) // 2))
-        with counted_graphs() as held:
-            multiply = DoubleBackward(outputs, pieces, kept=True)
-        known = {t.untyped_storage().data_ptr() for t in _resident(self.objective, pieces)}
-        size = sum(storage.nbytes() for place, storage in held.items() if place not in known)
-        held.clear()
-        error = _error(_product(outputs, multiply, self.look.v), truth)
-        if not error <= _TOLERANCE[truth.dtype]:
-            other = _look(self.objective, self.chosen[-1] if self.chosen else 0, _LOOK)
+        half = None if chunk is None else max(1, len(part.batches[0][0]) // 2)
+        multiply, size = measured(outputs, cut_pieces(part, [0], half))
+        error = error_of(product_of(outputs, multiply, self.look.v), truth)
+        if not error <= self.tolerance:
+            last = self.chosen[-1] if self.chosen else 0
+            other = look_at(self.objective, last, self.rows, self.rows)
             if other.truth is not None:
-                pieces = _pieces(other.part, [0], chunk)
+                pieces = cut_pieces(other.part, [0], chunk)
                 multiply = DoubleBackward(outputs, pieces, kept=True)
-                error = min(error, _error(_product(outputs, multiply, other.v), other.truth))
+                error = min(error, error_of(product_of(outputs, multiply, other.v), other.truth))
         return error, size / len(part.batches[0][0])
 
     def _within_memory(
@@ -226,7 +211,8 @@ class _Search:
         sizes = [len(self.objective.batches[i][0]) for i in self.chosen]
         whole = each * sum(sizes)
         said = f"the graphs of all {sum(sizes)} samples take {_bytes(whole)}"
-        facts = {"product_path": outputs.path, "product_error": error}
+        facts: dict[str, Any] = {"product_path": outputs.path}
+        facts["product_error"] = error if math.isfinite(error) else None
         fits = whole <= self.budget
         if self.method == RETAINED or (self.method == AUTO and fits):
             within = f"within {_bytes(self.budget)}" if fits else f"beyond {_bytes(self.budget)}"
@@ -250,15 +236,15 @@ class _Search:
         """Whole batches, held to the plain product where there is one."""
         outputs = Outputs(self.objective, path=PLAIN)
         try:
-            multiply = ForwardOverReverse(outputs, _pieces(self.look.part, [0], None))
-            found = _product(outputs, multiply, self.look.v)
+            multiply = ForwardOverReverse(outputs, cut_pieces(self.look.part, [0], None))
+            found = product_of(outputs, multiply, self.look.v)
         except torch.OutOfMemoryError:
             raise
         except Exception as failure:
-            self.notes.append(f"{FORWARD}: {_reason(failure)}")
+            self.notes.append(f"{FORWARD}: {reason_of(failure)}")
             return None
-        error = None if self.look.truth is None else _error(found, self.look.truth)
-        if error is not None and not error <= _TOLERANCE[self.objective.theta.dtype]:
+        error = None if self.look.truth is None else error_of(found, self.look.truth)
+        if error is not None and not error <= self.tolerance:
             self.notes.append(f"{FORWARD} differs by {error:.1e}")
             return None
         facts = {"product_path": PLAIN, "product_error": error, "product_chunk": None}
@@ -266,8 +252,8 @@ class _Search:
 
     def _difference(self) -> HessianProduct | None:
         outputs = Outputs(self.objective, path=PLAIN)
-        step, error = _find_step(outputs, self.look)
-        if not error <= _LOOSE[self.objective.theta.dtype]:
+        step, error = find_step(outputs, self.look)
+        if not error <= self.difference_tolerance:
             against = "finer steps" if self.look.truth is None else "the exact product"
             self.notes.append(f"{DIFFERENCE}: at best {error:.1e} off {against}; is it smooth?")
             return None
@@ -285,7 +271,7 @@ class _Search:
 
 
 def _build(outputs: Outputs, chosen: Sequence[int], facts: Mapping[str, Any]) -> HessianProduct:
-    pieces = _pieces(outputs.objective, chosen, facts["product_chunk"])
+    pieces = cut_pieces(outputs.objective, chosen, facts["product_chunk"])
     name = facts["product"]
     multiply: Callable[[Parts], list[Tensor]]
     if name == DIFFERENCE:
@@ -311,74 +297,6 @@ def _again(
         return None
 
 
-def _look(objective: Objective, batch: int, start: int) -> _Look:
-    """The plain product over some samples of a batch, from `start` on where it has them."""
-    inputs, targets = objective.batches[batch]
-    rows = slice(start, start + _LOOK) if start + 2 <= len(inputs) else slice(-_LOOK, None)
-    part = copy.copy(objective)
-    part.batches = [(inputs[rows], targets[rows])]
-    part._sizes = torch.tensor([len(part.batches[0][0])], dtype=torch.float64)
-    generator = torch.Generator().manual_seed(batch + start)
-    v = torch.randn(objective.theta.numel(), generator=generator, dtype=torch.float64)
-    v = (v / v.norm()).to(objective.theta)
-    try:
-        return _Look(part, v, part.hessian_vector(v), "")
-    except (ValueError, torch.OutOfMemoryError):
-        raise  # of the objective, not of the method
-    except Exception as error:
-        return _Look(part, v, None, _reason(error))
-
-
-def _find_step(outputs: Outputs, look: _Look) -> tuple[float, float]:
-    """The step whose differences are nearest the exact products, else the next finer step's.
-
-    Compared along a random vector and along the gradient, which lies in the stiff directions that
-    eigenvectors will be of.
-    """
-    gradient = look.part.gradient()
-    vectors = [look.v, gradient] if float(gradient.norm()) > 0 else [look.v]
-    theta = outputs.objective.theta
-    largest = max(1.0, float(theta.norm())) * torch.finfo(theta.dtype).eps ** (1 / 3)
-    steps = [largest / _FINER**k for k in range(_STEPS)]
-    pieces = _pieces(look.part, [0], None)
-    found = [[_product(outputs, Difference(outputs, pieces, h), v) for v in vectors] for h in steps]
-    truths = found[1:]
-    if look.truth is not None:
-        truths = [[look.part.hessian_vector(v) for v in vectors]] * len(steps)
-    errors = [
-        max(_error(a, b) for a, b in zip(ours, truth, strict=True))
-        for ours, truth in zip(found, truths, strict=False)
-    ]
-    best = min(range(len(errors)), key=errors.__getitem__)
-    return steps[best], errors[best]
-
-
-def _product(outputs: Outputs, multiply: Callable[[Parts], list[Tensor]], v: Tensor) -> Tensor:
-    return _joined(multiply(outputs.split(v)), v)
-
-
-def _joined(parts: Parts, like: Tensor) -> Tensor:
-    return torch.cat([part.reshape(-1) for part in parts]).to(like)
-
-
-def _error(found: Tensor, truth: Tensor) -> float:
-    """|found - truth| / |truth|, absolute for a truth of 0; infinite where not finite."""
-    error = float((found.double() - truth.double()).norm()) / (float(truth.double().norm()) or 1.0)
-    return error if math.isfinite(error) else math.inf
-
-
-def _pieces(objective: Objective, chosen: Sequence[int], chunk: int | None) -> list[Piece]:
-    """The chosen batches with their shares, cut into near-equal chunks where told."""
-    shares = objective.shares
-    pieces = []
-    for batch in chosen:
-        inputs, targets = objective.batches[batch]
-        cuts = 1 if chunk is None else math.ceil(len(inputs) / chunk)
-        for x, y in zip(inputs.tensor_split(cuts), targets.tensor_split(cuts), strict=True):
-            pieces.append((shares[batch] * len(x) / len(inputs), x, y))
-    return pieces
-
-
 def _may_split(objective: Objective) -> bool:
     """Whether the samples of a batch are independent, with a row of output for each."""
     if objective._policy == "batch":
@@ -396,34 +314,8 @@ def _default_chunk(objective: Objective) -> int:
     return max(len(inputs) for inputs, _ in objective.batches)
 
 
-def _resident(objective: Objective, pieces: Sequence[Piece]) -> list[Tensor]:
-    """What is in memory anyway."""
-    data = [tensor for _, inputs, targets in pieces for tensor in (inputs, targets)]
-    return [*data, *objective.model.parameters(), *objective.model.buffers(), objective.theta]
-
-
-def _memory_at_hand(device: torch.device) -> float:
-    """Half the bytes that are free on the device; of a node's memory a process's share."""
-    if device.type == "cuda":
-        return _SHARE * torch.cuda.mem_get_info(device)[0]
-    processes = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    return _SHARE * _free_memory() / processes
-
-
-def _free_memory() -> float:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return 1024 * next(float(line.split()[1]) for line in lines if "MemAvailable" in line)
-    except (OSError, StopIteration):
-        return _UNKNOWN_MEMORY
-
-
 def _bytes(size: float) -> str:
     return f"{size / 1e9:.3g} GB" if size >= 1e8 else f"{size / 1e6:.3g} MB"
-
-
-def _reason(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _chosen(objective: Objective, batches: Iterable[int] | None) -> list[int]:
