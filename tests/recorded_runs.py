@@ -85,8 +85,12 @@ class Memory:
 
 
 def stopping(word):
+    """A progress that is interrupted the first time it is told of something."""
+    seen = []
+
     def progress(done, total, note):
-        if word in note:
+        if word in note and not seen:
+            seen.append(note)
             raise KeyboardInterrupt
 
     return progress
