@@ -197,6 +197,8 @@ def test_the_cosine_stands_beside_the_eigenvalue_it_belongs_to(store: Store) -> 
     double = replace(spectrum, eigenvalues=np.array([*spectrum.eigenvalues[:1]] * 8))
     doubled, _ = spectrum_panes.cosines_of(double, curvature, LAST, run.method)
     assert np.isnan(doubled).all()  # which of eight equal ones it is, nobody knows
+    equal = replace(curvature, eigenvalues=np.full((9, 5), spectrum.eigenvalues[0]))
+    assert np.isnan(spectrum_panes.cosines_of(spectrum, equal, LAST, run.method)[0]).all()
     table = bodies(look(store, "aace"))["eigenvalues"]
     assert [row[3] for row in rows_of(table)][5:] == ["–"] * 3
 
@@ -247,6 +249,13 @@ def test_a_trace_at_one_checkpoint_gives_way_to_the_one_that_was_followed(alone:
     for stored in alone.results(run, "trace")[:-1]:
         stored.path.unlink()
     assert "followed trace" in bodies(look(alone))
+
+
+def test_a_multiplier_that_was_not_followed_names_the_option(alone: Store) -> None:
+    change(alone, "curvature", multiplier=np.empty(0), multiplier_residual=np.empty(0))
+    told = text_of(bodies(look(alone, view="training"))["multiplier"])
+    assert "No stability multiplier measured" in told
+    assert "--stability" in told
 
 
 def test_every_part_without_results_names_the_command_that_measures_it(alone: Store) -> None:

@@ -114,6 +114,14 @@ def test_an_error_above_the_value_does_not_reach_below_0_on_a_log_axis():
     assert list(line.error_y.array) == list(wide.trace_error)
 
 
+def test_bars_fit_on_the_axis():
+    result = curvature()
+    figure = interactive.plot_curvature(result, quantity="trace")
+    low, high = figure.layout.yaxis.range
+    assert high > np.log10((result.trace + result.trace_error).max())
+    assert low < np.log10((result.trace - result.trace_error).min())
+
+
 def test_the_multiplier_has_its_edge_at_1_on_the_axis():
     small = replace(curvature(), multiplier=np.linspace(0.4, 0.5, 9))
     figure = interactive.plot_curvature(small, quantity="multiplier")

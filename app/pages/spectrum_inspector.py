@@ -136,8 +136,10 @@ def _training_summary(curvature: Curvature) -> list[Component]:
     highest = number(float(curvature.eigenvalues[top, 0]))
     rows.append(("Highest λ max", f"{highest} at step {count(curvature.step[top])}"))
     edge = curvature.edge[last] if curvature.edge.size else np.nan
-    rows.append(("Edge, last", number(float(edge)) if np.isfinite(edge) else NONE))
-    rows.append(("Edge is", curvature.edge_label or NONE))
+    if np.isfinite(edge):
+        rows.append(("Edge, last", number(float(edge))))
+    known_edge = np.isfinite(curvature.edge).any()
+    rows.append(("Edge is" if known_edge else "No edge", curvature.edge_label or NONE))
     if curvature.multiplier.size:
         rows.append(("Multiplier, last", number(float(curvature.multiplier[last]), 4)))
     rows.append(

@@ -144,17 +144,17 @@ def _followed(
 ) -> Pane:
     def draw() -> panes.Body:
         curvature = page.measured.curvature()
-        return _told(
-            lambda: figures.plot_curvature(
-                curvature,
-                quantity=quantity,
-                drops=page.drops,
-                selected=page.step,
-                theme=page.theme,
-                color=page.run.color,
-                **how,
-            ),
-            page.measured.command("curvature", *options),
+        if not np.isfinite(figures.FOLLOWED[quantity].values(curvature)).any():
+            told = f"No {title[0].lower() + title[1:]} measured through training."
+            raise MissingError(told, page.measured.command("curvature", *options))
+        return figures.plot_curvature(
+            curvature,
+            quantity=quantity,
+            drops=page.drops,
+            selected=page.step,
+            theme=page.theme,
+            color=page.run.color,
+            **how,
         )
 
     curvature = page.curvature()

@@ -147,7 +147,8 @@ def plot_curvature(
     alone = len(items) == 1
     extra = _beside(items[0][2], quantity, most) if alone else []
     scale = choose_scale(scale or followed.scale, [*values, *extra])
-    axis = value_axis(*finite_range([*values, *extra], scale, limits), scale, followed.title)
+    shown = [*values, *extra, *_bar_ends(items, followed)]
+    axis = value_axis(*finite_range(shown, scale, limits), scale, followed.title)
     figure = new_figure(theme, "curves" if alone else "labeled")
     add_lr_drops(figure, drops, axis, theme)
     if quantity == "multiplier":
@@ -177,6 +178,17 @@ def _beside(curvature: Curvature, quantity: str, most: int) -> list[np.ndarray]:
     if quantity != "eigenvalues":
         return []
     return [curvature.eigenvalues[:, 1:most], curvature.edge]
+
+
+def _bar_ends(items: Items[Curvature], followed: Followed) -> list[np.ndarray]:
+    """Where the bars end; of a bar longer than its value, the upper end only."""
+    ends = []
+    for _, _, curvature in items:
+        values = followed.values(curvature)
+        error = followed.error(curvature) if followed.error else np.zeros(len(values))
+        short = np.abs(error) < np.abs(values)
+        ends += [values + error, np.where(short, values - error, values)]
+    return ends
 
 
 def _add_line(
