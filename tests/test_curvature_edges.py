@@ -12,7 +12,9 @@ from landscape.curvature import measure_curvature
 from landscape.perturbations import aace, sam, usam
 from landscape.recorders import Recorder
 from landscape.runs import Run
+from landscape.stability import measure_stability
 from landscape.subjects import select_samples
+from landscape.updates import Update
 from training.problems import PROBLEMS
 
 
@@ -68,6 +70,39 @@ def test_lines_of_perturbed_runs(tmp_path, perturbation):
     scale = found.gradient_norm[0] if perturbation.normalize else 1.0
     bent = found.edge[0] * (1 + 0.1 * found.edge[0] / scale)
     assert bent == pytest.approx(2 / 0.2)
+
+
+@pytest.mark.parametrize("batches", ["each", "whole"])
+def test_multipliers_are_those_of_the_update_at_each_checkpoint(tmp_path, batches):
+    model, loss_fn, data = mlp()
+    objective = Objective(model, loss_fn, data, batch_size=9)
+    optimizer = SAM(model.parameters(), torch.optim.SGD, lr=0.8, perturbation=sam(0.5))
+    with Recorder(tmp_path / "run", model, optimizer, checkpoint_every=1) as recorder:
+        recorder.step(1.0)
+        optimizer.param_groups[0]["lr"] = 0.2
+        recorder.step(1.0)
+    run = Run(tmp_path / "run")
+    found = measure_curvature(
+        run,
+        objective,
+        checkpoints=[0, 1],
+        k=1,
+        probes=0,
+        stability=True,
+        batches=batches,
+        seed=0,
+    )
+    for place, rate in enumerate((0.8, 0.2)):
+        alone = measure_stability(
+            objective.at(run.checkpoint(place).theta),
+            Update(learning_rate=rate, perturbation=sam(0.5)),
+            batches=batches,
+            seed=0,
+        )
+        assert found.multiplier[place] == alone.multiplier
+        assert found.multiplier_residual[place] == alone.residuals[0]
+        assert found.facts["swing_magnitude"][place] == alone.facts["swing"]["magnitude"]
+    assert found.facts["batches"] == alone.facts["batches"]
 
 
 class Product(nn.Module):
