@@ -25,6 +25,7 @@ from matplotlib.patches import Circle
 from matplotlib.text import Text
 
 from landscape.figures import palette, paper
+from landscape.figures.paper_axes import tick_names
 from landscape.figures.paper_style import VENUES, PaperFigure
 from landscape.results import Density
 
@@ -207,8 +208,11 @@ def test_a_map_of_layers_has_checkpoints_along_x_and_is_signed_where_a_trace_is_
     positive = replace(shown, layer_trace=np.abs(shown.layer_trace))
     mesh = next(c for c in paper.draw_layers(positive).axes[0].collections)
     assert np.allclose(mesh.get_array(), np.log10(positive.layer_trace).T)
-    unsure = lines(signed.axes[0], "unsure")[0].get_xydata()
-    assert len(unsure) == (np.abs(shown.layer_trace) < 2 * shown.layer_error).sum()
+    doubtful = replace(
+        shown, layer_error=np.abs(shown.layer_trace) / np.array([1.5, 3, 3, 3, 3, 3])
+    )
+    (unsure,) = lines(paper.draw_layers(doubtful).axes[0], "unsure")
+    assert unsure.get_xydata().tolist() == [[c, 0] for c in range(9)]
     with pytest.raises(ValueError, match="layer by layer"):
         paper.draw_layers(replace(shown, layer_trace=[], layer_error=[]))
 
@@ -304,6 +308,23 @@ def test_equal_edges_of_runs_are_drawn_once_and_different_ones_named():
     assert len(lines(axes, "edge")) == 2
     words = [t.get_text() for t in axes.texts]
     assert {"2 (1 + β) / η, a", "2 (1 + β) / η, b"} <= set(words)
+
+
+def test_labels_of_edges_that_lie_close_do_not_lie_on_each_other():
+    close = replace(curvature(), edge=curvature().edge * 0.97)
+    figure = paper.draw_curvature([("a", 0, curvature()), ("b", 1, close)])
+    one, other = (box for words, box in boxes(figure) if words.startswith("2 (1"))
+    assert not one.overlaps(other)
+
+
+def test_ticks_of_a_narrow_range_are_told_apart_and_long_ones_are_powers():
+    narrow = paper.draw_curvature(
+        replace(curvature(), multiplier=1 + 1e-4 * np.arange(9)), panels=("multiplier",)
+    )
+    names = [t.get_text() for t in narrow.axes[0].get_yticklabels()]
+    assert len(set(names)) == len(names) >= 3
+    assert tick_names(np.array([0.0, -2e6, 3.5e6])) == ["0", "−2e6", "3.5e6"]
+    assert tick_names(np.array([0.0, 200.0])) == ["0", "200"]
 
 
 def test_checkpoints_that_did_not_converge_are_hollow_where_it_matters():

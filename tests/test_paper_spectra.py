@@ -94,6 +94,11 @@ def test_by_decades_both_signs_are_drawn_and_what_is_below_is_counted():
     x, y = decades.get_xydata().T
     kept = shown.weights * (shown.nodes > shown.sigma)
     assert np.trapezoid(y, x) == pytest.approx(995 * kept.sum() / 3, rel=0.02)
+    dashed = next(line for line in signs if line.get_linestyle() == "--")
+    below = shown.weights * (shown.nodes < -shown.sigma)
+    assert np.trapezoid(*dashed.get_xydata().T[::-1]) == pytest.approx(
+        995 * below.sum() / 3, rel=0.02
+    )
     assert any("not drawn" in t.get_text() for t in axes.texts)
 
 
