@@ -37,12 +37,10 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(4)
         self.head = nn.Linear(4, 3)
 
-    def forward(self, input_ids, attention_mask=None, weights=None, labels=None):
+    def forward(self, input_ids, attention_mask=None, labels=None):
         x = self.embedding(input_ids)
         hidden = None if attention_mask is None else ~attention_mask.bool()
         x = self.norm(x + self.attention(x, x, x, key_padding_mask=hidden)[0])
-        if weights is not None:
-            x = x * weights[:, :, None]
         logits = self.head(x.mean(1))
         loss = None if labels is None else functional.cross_entropy(logits, labels)
         return Answer(logits=logits, loss=loss)
@@ -181,7 +179,7 @@ def test_tensors_of_all_types_and_shapes_come_through_to_the_bit():
 
     generator = torch.Generator().manual_seed(4)
     data = {
-        "bits": torch.rand(3, 5, generator=generator) > 0.5,
+        "bits": torch.rand(3, 6, generator=generator) > 0.5,
         "byte": torch.randint(256, (3, 3), generator=generator, dtype=torch.uint8),
         "half": torch.randn(3, 2, generator=generator),
         "int": torch.randint(-9, 9, (3,), generator=generator),
@@ -200,14 +198,18 @@ def test_tensors_of_all_types_and_shapes_come_through_to_the_bit():
 
 
 def test_numbers_in_floating_point_are_cast_with_the_model():
-    data = {**batch(), "weights": torch.rand(SAMPLES, LENGTH)}
-    net, packed = adapt(encoder().float(), data)
-    objective = Objective(net, functional.cross_entropy, packed, dtype=torch.float64)
-    inputs = {name: t for name, t in data.items() if name != "labels"}
-    inputs["weights"] = inputs["weights"].double()
+    class Net(nn.Linear):
+        def forward(self, x):
+            return {"logits": super().forward(x)}
+
+    torch.manual_seed(6)
+    model = Net(2, 3)
+    x, labels = torch.rand(5, 2), torch.tensor([0, 1, 2, 0, 1])
+    net, data = adapt(model, {"x": x, "labels": labels})
+    objective = Objective(net, functional.cross_entropy, data, dtype=torch.float64)
     with torch.no_grad():
-        expected = encoder().float().double()(**inputs).logits
-        loss = float(functional.cross_entropy(expected, data["labels"]))
+        logits = functional.linear(x.double(), model.weight.double(), model.bias.double())
+        loss = float(functional.cross_entropy(logits, labels))
     assert objective() == pytest.approx(loss, rel=1e-13)
 
 

@@ -92,6 +92,15 @@ def test_adams_groups_are_told_apart_by_names():
     assert torch.allclose(adam_moment(state, layout)[0], found, rtol=1e-12)
 
 
+def test_groups_with_epsilons_of_their_own_are_refused():
+    model, loss_fn, data = mlp()
+    groups = [{"params": [p], "eps": 10.0**-i} for i, p in enumerate(model.parameters(), 1)]
+    state = train(model, torch.optim.Adam(groups), data, loss_fn)
+    layout = Objective(model, loss_fn, data).layout
+    with pytest.raises(ValueError, match="groups must share one eps"):
+        adam_moment(state, layout, names=[entry.name for entry in layout])
+
+
 def test_states_that_are_not_adams_or_of_another_model_are_refused():
     model, loss_fn, data = mlp()
     layout = Objective(model, loss_fn, data).layout
