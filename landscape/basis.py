@@ -90,9 +90,10 @@ class Basis:
 
     def cut(self, count: int) -> Tensor:
         """Forget all but the first `count` rows, and return them `[count, param]`."""
-        kept = [rows for _, rows in self.blocks(count)]
-        self._blocks = self._blocks[: len(kept)]
-        return torch.cat(kept) if len(kept) > 1 else kept[0]
+        self._blocks = [rows for _, rows in self.blocks(count)]
+        if len(self._blocks) > 1:
+            self._blocks = [torch.cat(self._blocks)]
+        return self._blocks[0]
 
 
 def _inner_products(rows: Tensor, vector: Tensor, entries: int) -> Tensor:

@@ -84,10 +84,15 @@ class Krylov:
         rest, _ = self.rows.project_out(vector / norm(vector), self.locked)
         torch.div(rest, norm(rest), out=self.rows[self.locked])
 
-    def extend(self, matvec: Matvec) -> None:
-        """Take one product, `v [param] -> H v [param]`, and add one step."""
+    @property
+    def last(self) -> Tensor:
+        """The vector `[param]` whose product is wanted next."""
+        return self.rows[self.locked + self.steps]
+
+    def extend(self, product: Tensor) -> None:
+        """Add one step, by the product `H last [param]`."""
         last = self.locked + self.steps
-        rest, column = self.rows.project_out(matvec(self.rows[last]), last + 1)
+        rest, column = self.rows.project_out(product, last + 1)
         beta = norm(rest)
         if last + 1 < self.size:
             torch.div(rest, beta or 1.0, out=self.rows[last + 1])
@@ -239,7 +244,7 @@ def lanczos(
     krylov = Krylov(rows, size, steps, locked=count)
     krylov.start(start)
     while True:
-        krylov.extend(matvec)
+        krylov.extend(matvec(krylov.last))
         m = krylov.steps
         known = Tridiagonalization(
             alpha=np.diagonal(krylov.inner)[:m].copy(),

@@ -53,6 +53,7 @@ class Search:
         self.scale = 0.0  # largest |λ| or |Ritz value| seen
         self.top = -np.inf  # largest Rayleigh quotient seen
         self.values = self.residuals = np.empty(0)  # of the locked
+        self.mixed = False  # whether a residual is too large by its part along locked vectors
         self._sweeps, self._high, self._given = 0, np.nan, start is not None
         self._generator = torch.Generator().manual_seed(request.seed)
         self._krylov = Krylov(Basis(origin, block=_BLOCK), self._size, self._most(0))
@@ -80,19 +81,23 @@ class Search:
         if state is not None:
             self._take_up(state)
             products.count = int(state["products"])
+        used = products.count
         try:
-            while not self.finished and products.count < self.request.allowed:
-                self._krylov.extend(products)
+            while not self.finished and used < self.request.allowed:
+                product = products(self._krylov.last)
                 with _uninterrupted():
+                    used = products.count
+                    self._krylov.extend(product)
+                    del product  # not two at a time
                     products.note = self._advance()
                     if savepoint is not None and not self.finished and savepoint.due():
-                        savepoint.save(self._state(products.count))
+                        savepoint.save(self._state(used))
         except KeyboardInterrupt:
             if not len(self.values) + self._krylov.steps:
                 raise
-            self.interrupted = True
+            self.interrupted, products.count = True, used
             if savepoint is not None and not self.finished:
-                savepoint.save(self._state(products.count))
+                savepoint.save(self._state(used))
 
     def best(self) -> tuple[np.ndarray, np.ndarray, Tensor]:
         """The k best values, residuals and vectors `[k, param]`, in order; ends the search."""
@@ -196,12 +201,14 @@ class Search:
         found = len(self.values)
         values = np.concatenate([self.values, known.values])
         residuals = np.concatenate([self.residuals, known.residuals])
+        own = np.concatenate([self.residuals, known.own_residuals])
         pool = np.concatenate([np.ones(found, bool), belongs])
         keep = np.zeros(len(values), bool)
         keep[np.flatnonzero(pool)[best_of(values[pool], self.request.which, self.request.k)]] = True
         self.values, self.residuals = values[keep], residuals[keep]
         if self.request.copies and len(self.values) >= self.request.k:
             keep |= self._bystanders(~keep, values, residuals)
+        self.mixed |= bool(((residuals > self.slack) & (own <= self.slack) & keep).any())
         vectors = _side_by_side(np.eye(found), known.vectors)[:, keep]
         self._krylov.lock(vectors, self._most(vectors.shape[1]))
         self.values, self.residuals = values[keep], residuals[keep]
@@ -275,7 +282,7 @@ class Search:
             **self._identity(),
             "products": np.array(products),
             "sweeps": np.array(self._sweeps),
-            "seen": np.array([self.scale, self.top, self._high]),
+            "seen": np.array([self.scale, self.top, self._high, self.mixed]),
             "values": self.values,
             "residuals": self.residuals,
             "generator": self._generator.get_state().numpy(),
@@ -291,7 +298,8 @@ class Search:
                     "to begin anew"
                 )
         self._sweeps = int(state["sweeps"])
-        self.scale, self.top, self._high = map(float, state["seen"])
+        self.scale, self.top, self._high, mixed = map(float, state["seen"])
+        self.mixed = bool(mixed)
         self.values, self.residuals = state["values"], state["residuals"]
         self._generator.set_state(torch.from_numpy(np.array(state["generator"])))
         self._krylov.take_up(state, self._most(int(state["locked"])))

@@ -100,11 +100,10 @@ def find_eigenpairs(
     search.run(products, savepoint)
     high = search.lambda_max_high
     values, residuals, vectors = search.best()
-    if search.finished and (residuals > search.slack).any():
-        if request.allowed - products.count >= len(values):
-            values, residuals, vectors = _recompute(products, vectors, which)
-    largest = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))
-    vectors *= largest.sign()
+    if search.finished and search.mixed and request.allowed - products.count >= len(values):
+        values, residuals, vectors = _recompute(products, vectors, which)
+    for vector in vectors:
+        vector.mul_(vector[vector.abs().argmax()].sign())
     within = residuals <= search.slack
     facts = {
         **operator.facts,

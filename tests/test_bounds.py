@@ -19,7 +19,7 @@ def ritz_of(values, start, steps, *, most=None):
         if space.steps == most:
             known = space.ritz()
             space.restart(known, np.arange(most) >= most // 2)
-        space.extend(lambda v: diagonal * v)
+        space.extend(diagonal * space.last)
     return space.ritz()
 
 

@@ -1,4 +1,3 @@
-import os
 import re
 import signal
 
@@ -275,7 +274,7 @@ def test_ctrl_c_waits_until_a_basis_is_whole(monkeypatch):
 
     def interrupted(self, matrix):
         if not sent:
-            sent.append(os.kill(os.getpid(), signal.SIGINT))
+            sent.append(signal.raise_signal(signal.SIGINT))
         right(self, matrix)
 
     monkeypatch.setattr(Basis, "rotate", interrupted)
