@@ -15,7 +15,7 @@ from samples import CHECKPOINTS, make_runs
 
 from app import main, shell
 from app.measured import Measured, operator_of
-from app.pages import spectrum_panes
+from app.pages import spectrum_inspector, spectrum_panes
 from app.store import Store
 from app.summaries import largest_eigenvalue, summarize
 from app.view_state import VIEWS, ViewState, decode, encode, showing
@@ -230,6 +230,7 @@ def test_an_edge_is_drawn_where_there_is_one_and_else_the_reason_is_told(store: 
     edged, bare = look(store, "sam", view="training"), look(store, "aace", view="training")
     assert "edge" in [trace.name for trace in bodies(edged)["largest"].data]
     assert "edge" not in [trace.name for trace in bodies(bare)["largest"].data]
+    assert "edge" in [trace.name for trace in bodies(look(store, "sam"))["largest"].data]
     assert "no edge is known for AACE" in text_of(list(bare.inspector))
     assert "No edge is drawn" in text_of(list(bare.inspector))
 
@@ -282,6 +283,13 @@ def test_the_sharpness_table_has_bounds_intervals_and_the_audit(store: Store) ->
     assert "5 of 6 measures" in text_of(list(shown.inspector))
     for word in ("best", "score", "rank"):
         assert word not in text
+
+
+def test_a_measure_is_moved_by_over_one_percent_and_unknown_is_not_moved(store: Store) -> None:
+    table = Measured(store=store, run=run_named(store, "sam")).load("sharpness", LAST)
+    ratios = np.array([[1.0, np.nan], [1.004, 1.0], [1.0, 0.9], [np.nan] * 2, [2, 1], [1, 1]])
+    moved = spectrum_inspector.moved_by_audit(replace(table, audit=ratios))
+    assert list(moved) == [False, False, True, False, True, False]
 
 
 def test_summary_bounds_the_largest_eigenvalue_and_counts_what_is_negative(store: Store) -> None:
