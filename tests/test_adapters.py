@@ -23,7 +23,7 @@ SAMPLES, LENGTH = 11, 6
 
 @dataclass
 class Answer:
-    logits: torch.Tensor
+    logits: torch.Tensor | None
     loss: torch.Tensor | None = None
 
 
@@ -233,6 +233,26 @@ def test_a_model_may_compute_its_own_loss():
     objective = Objective(net, own_loss, data, batch_size=4)
     assert objective() == pytest.approx(by_hand()(), rel=1e-13)
     assert torch.allclose(objective.gradient(), by_hand().gradient(), rtol=1e-10, atol=1e-14)
+
+
+def test_an_own_loss_under_dropout_is_judged_without_it():
+    class Dropping(Encoder):
+        def forward(self, input_ids, attention_mask, labels):
+            hidden = functional.dropout(self.embedding(input_ids), 0.5, training=self.training)
+            return Answer(None, functional.cross_entropy(self.head(hidden.mean(1)), labels))
+
+    model = Dropping().train()
+    adapt(model, batch(), output="loss")
+    assert model.training
+
+
+def test_the_order_of_the_names_does_not_matter():
+    parts = rows(5)
+    turned = [dict(reversed(part.items())) for part in parts]
+    _, packed = adapt(encoder(), [parts[0], turned[1]])
+    _, expected = adapt(encoder(), parts)
+    for (ours, _), (theirs, _) in zip(packed, expected, strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_an_own_loss_that_is_no_mean_over_samples_is_refused():
