@@ -20,7 +20,7 @@ from figure_samples import (
 )
 
 from landscape.exports import record
-from landscape.figures.alignments import direction_color, random_cosine, spoken
+from landscape.figures.alignments import direction_colors, random_cosine, spoken
 from landscape.figures.captions import caption, facts_rows
 from landscape.figures.densities import density_curve, shared_axes
 from landscape.figures.estimate_words import interval, plus_minus, value_and_error
@@ -337,7 +337,8 @@ def test_the_scree_is_sorted_by_magnitude_or_sign_and_knows_what_is_within():
 
 
 def test_directions_keep_their_colors_and_the_null_is_of_all_parameters():
-    assert [direction_color(name) for name in ("sam", "AACE", "usam", "gradient")] == [0, 1, 2, 3]
+    assert direction_colors(("sam", "AACE", "usam", "gradient")) == [0, 1, 2, 3]
+    assert direction_colors(("gradient", "SAM ρ=0.05", "SAM ρ=0.1")) == [3, 0, 4]
     assert [spoken(name) for name in ("sam", "gradient")] == ["SAM", "gradient"]
     assert random_cosine(curvature()) == pytest.approx(
         1.96 / np.sqrt(CURVATURE_FACTS["parameters"])

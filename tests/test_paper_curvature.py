@@ -356,6 +356,14 @@ def test_directions_have_their_null_and_quotients_are_over_the_largest_eigenvalu
     assert ends == pytest.approx([0.1, 0.5, 0.7])
 
 
+def test_runs_side_by_side_show_the_perturbation_that_each_trained_with():
+    named = replace(curvature(), direction_names=("gradient", "SAM ρ=0.05", "AACE ρ=0.2"))
+    items = [("plain", 2, replace(named, facts={"method": "SGD"})), ("SAM", 0, named)]
+    (axes,) = paper.draw_curvature(items, panels=("alignment",)).axes
+    ends = [line.get_ydata()[-1] for line in axes.lines if len(line.get_xdata()) == 9]
+    assert ends == pytest.approx([0.9, 0.6])
+
+
 # -- what is extreme --------------------------------------------------------------------------
 
 

@@ -1,6 +1,8 @@
 """Directions whose alignment with the largest curvature was measured: names, colors, null."""
 
+import itertools
 import math
+from collections.abc import Sequence
 
 from landscape.results import Curvature
 
@@ -8,9 +10,18 @@ DIRECTIONS = {"sam": 0, "aace": 1, "usam": 2}
 """Color index of a perturbation, the same everywhere; the gradient has the one after."""
 
 
-def direction_color(name: str) -> int:
-    """Color index of a direction."""
-    return DIRECTIONS.get(name.lower(), len(DIRECTIONS))
+def direction_colors(names: Sequence[str]) -> list[int]:
+    """Color index of each direction; a further one of a kind takes a color of its own."""
+    taken: list[int] = []
+    for name in names:
+        first = DIRECTIONS.get(kind_of(name), len(DIRECTIONS))
+        taken.append(next(i for i in itertools.count(first, len(DIRECTIONS) + 1) if i not in taken))
+    return taken
+
+
+def kind_of(name: str) -> str:
+    """A direction without its settings: sam of "SAM ρ=0.05"."""
+    return name.lower().split()[0] if name.strip() else ""
 
 
 def spoken(name: str) -> str:

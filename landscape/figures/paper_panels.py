@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from landscape.figures import palette
-from landscape.figures.alignments import direction_color, random_cosine, spoken
+from landscape.figures.alignments import direction_colors, kind_of, random_cosine, spoken
 from landscape.figures.paper_axes import (
     NULL,
     draw_band,
@@ -119,7 +119,7 @@ def _own_direction(item: Run) -> str:
     """The perturbation that a run trained with, as far as it was measured; else the gradient."""
     label, _, run = item
     method = f"{run.facts.get('method', '')} {label}".upper()
-    names = {name.upper(): name for name in run.direction_names}
+    names = {kind_of(name).upper(): name for name in run.direction_names}
     for name in ("AACE", "USAM", "SAM", "GRADIENT"):
         if name in names and (name in method or name == "GRADIENT"):
             return names[name]
@@ -130,13 +130,11 @@ def _directions(items: Sequence[Run]) -> list[tuple[Run, str, str, int]]:
     """(run, direction, its name at the line's end, color index) of each line."""
     if len(items) == 1:
         item = items[0]
-        return [(item, name, spoken(name), direction_color(name)) for name in _names_of(item)]
+        names = item[2].direction_names
+        colors = direction_colors(names)
+        return [(item, n, spoken(n), i) for n, i in zip(names, colors, strict=True)]
     found = [(item, _own_direction(item)) for item in items]
     return [(item, name, item[0], item[1]) for item, name in found if name]
-
-
-def _names_of(item: Run) -> tuple[str, ...]:
-    return item[2].direction_names
 
 
 def direction_names(items: Sequence[Run], most: int) -> list[str]:
