@@ -281,6 +281,20 @@ def test_any_state_that_was_saved_leads_to_the_same_table():
         assert same(measure_sharpness(objective, **QUICK, savepoint=again), undisturbed)
 
 
+def test_a_half_measured_side_of_the_audit_is_measured_anew():
+    objective = rectifiers()
+    memory = Memory()
+    undisturbed = measure_sharpness(objective, **QUICK, savepoint=memory)
+    for state in memory.states:
+        known = json.loads(state["sharpness"].tobytes())
+        if "trace" in known["rows"].get("before", {}):
+            break
+    known["rows"]["before"]["trace"]["value"] = 1e9
+    tampered = np.frombuffer(json.dumps(known).encode(), np.uint8)
+    memory.state = {**state, "sharpness": tampered}
+    assert same(measure_sharpness(objective, **QUICK, savepoint=memory), undisturbed)
+
+
 def test_a_state_of_another_question_is_not_taken_up():
     objective = rectifiers()
     memory = Memory()
