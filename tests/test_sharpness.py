@@ -289,7 +289,7 @@ def test_a_half_measured_side_of_the_audit_is_measured_anew():
         known = json.loads(state["sharpness"].tobytes())
         if "trace" in known["rows"].get("before", {}):
             break
-    known["rows"]["before"]["trace"]["value"] = 1e9
+    known["rows"]["before"]["λmax"] |= {"value": 1e9, "low": 1e9, "high": 1e9}
     tampered = np.frombuffer(json.dumps(known).encode(), np.uint8)
     memory.state = {**state, "sharpness": tampered}
     assert same(measure_sharpness(objective, **QUICK, savepoint=memory), undisturbed)
