@@ -40,6 +40,7 @@ _FIELDS = (
     "learning_rate",
     "multiplier",
     "multiplier_residual",
+    "swing",
     "alignment",
     "rayleigh",
 )
@@ -276,8 +277,7 @@ class _Series:
             facts["edge_holds"] = line.reason
         if asked.stability:
             facts |= self.notes.get("update", {})
-            for name in ("swing_real", "swing_magnitude"):
-                facts[name] = self._stacked(name).tolist()
+            facts["swing_real"] = self._stacked("swing_real").tolist()
         if interrupted:
             facts["interrupted"] = True
             facts["missing_steps"] = self.steps[len(self.rows) :]

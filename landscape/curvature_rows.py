@@ -23,10 +23,10 @@ from landscape.updates import Update, learning_rate_at, update_of_run
 Row = dict[str, np.ndarray]
 """Values by the names of `landscape.results.Curvature`'s fields; what was not measured is left out.
 
-Also "swing_real" and "swing_magnitude" of the multiplier farthest from 1.
+Also "swing_real", of the multiplier farthest from 1.
 """
 
-_MULTIPLIER = ("multiplier", "multiplier_residual", "swing_real", "swing_magnitude")
+_MULTIPLIER = ("multiplier", "multiplier_residual", "swing_real", "swing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +208,7 @@ def _multiplied(
         "multiplier": found.multiplier,
         "multiplier_residual": found.residuals[0],
         "swing_real": found.facts["swing"]["real"],
-        "swing_magnitude": found.facts["swing"]["magnitude"],
+        "swing": found.facts["swing"]["magnitude"],
         "converged": found.converged,
     }
 

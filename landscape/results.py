@@ -430,6 +430,10 @@ class Curvature(Result):
     multiplier: np.ndarray = axes("c", empty=True)
     """Stability multiplier of the run's update map; 1 is the edge."""
     multiplier_residual: np.ndarray = axes("c", empty=True)
+    swing: np.ndarray = axes("c", empty=True)
+    """Magnitude of the multiplier farthest from 1, that of the largest curvature along the step:
+    above 1 the steps swing across a valley and grow. Negative curvature lifts the leading one only.
+    """
     direction_names: tuple[str, ...] = ()
     """Directions whose alignment was measured: gradient, sam, aace."""
     alignment: np.ndarray = axes("c direction k", empty=True)

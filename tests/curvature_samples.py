@@ -167,6 +167,7 @@ def curvature(*, scale: float = 1.0, edge: bool = True, checkpoints: int = 9) ->
         edge_label=label,
         multiplier=0.7 + 0.32 * at,
         multiplier_residual=np.full(c, 1e-4),
+        swing=0.4 + 0.5 * at,
         direction_names=("gradient", "sam", "aace"),
         alignment=alignment,
         rayleigh=top[:, None] * np.array([0.7, 0.5, 0.1]),

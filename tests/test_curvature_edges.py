@@ -36,7 +36,7 @@ def test_line_and_multiplier_agree_where_the_line_holds(small):
     roots = [np.roots([1, -t, 0.5]) for t in top]
     expected = [root[np.argmax(np.abs(root - 1))] for root in roots]
     np.testing.assert_allclose(found.facts["swing_real"], np.real(expected), atol=2e-3)
-    np.testing.assert_allclose(found.facts["swing_magnitude"], np.abs(expected), atol=2e-3)
+    np.testing.assert_allclose(found.swing, np.abs(expected), atol=2e-3)
     assert found.trace.size == found.layer_trace.size == 0
     assert found.multiplier.shape == found.multiplier_residual.shape == (4,)
     np.testing.assert_allclose(found.learning_rate, 0.1)
@@ -101,7 +101,7 @@ def test_multipliers_are_those_of_the_update_at_each_checkpoint(tmp_path, batche
         )
         assert found.multiplier[place] == alone.multiplier
         assert found.multiplier_residual[place] == alone.residuals[0]
-        assert found.facts["swing_magnitude"][place] == alone.facts["swing"]["magnitude"]
+        assert found.swing[place] == alone.facts["swing"]["magnitude"]
     assert found.facts["batches"] == alone.facts["batches"]
 
 

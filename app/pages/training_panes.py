@@ -127,6 +127,10 @@ def multiplier(page: Any) -> Pane:
         "multiplier",
         "multiplier",
         "Stability multiplier",
+        keys=[
+            key("leading", page.color),
+            key("swing, farthest from 1", page.color, "dotted"),
+        ],
         options=("--stability",),
     )
 

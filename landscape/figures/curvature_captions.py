@@ -270,7 +270,9 @@ def _multiplier(result: Curvature) -> str:
     if not np.isfinite(result.multiplier).any():
         return ""
     return (
-        "Multiplier: leading |eigenvalue| of the Jacobian of the run's own update; 1 is the edge."
+        "Multiplier: leading |eigenvalue| of the Jacobian of the run's own update; 1 is the edge. "
+        "Dotted: the one farthest from 1, of the largest curvature along the step, which alone "
+        "tells of steps that swing."
     )
 
 

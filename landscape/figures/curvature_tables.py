@@ -97,6 +97,7 @@ _AT_CHECKPOINTS = (
     "edge",
     "multiplier",
     "multiplier_residual",
+    "swing",
     "converged",
 )
 

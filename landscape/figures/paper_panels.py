@@ -103,9 +103,12 @@ def draw_multiplier_panel(axes: Axes, items: Sequence[Run], frame: Frame) -> lis
         run.multiplier if run.multiplier.size else empty
         for (_, _, run), empty in zip(items, blank, strict=True)
     ]
-    value_limits(axes, *finite_range([*values, np.ones(1)], "linear"), "linear")
+    swings = [run.swing for _, _, run in items]
+    value_limits(axes, *finite_range([*values, *swings, np.ones(1)], "linear"), "linear")
     for (_, index, run), row in zip(items, values, strict=True):
         draw_line(axes, run, row, index)
+        if run.swing.size:
+            axes.plot(run.step, run.swing, **{**run_style(index), "linestyle": ":"}, zorder=2.9)
     lines = [(run.step, row) for (_, _, run), row in zip(items, values, strict=True)]
     draw_level(axes, 1.0, "edge of stability", lines, frame.sizes)
     axes.set_ylabel(r"multiplier $|\mu|$")

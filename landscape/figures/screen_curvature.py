@@ -158,6 +158,8 @@ def plot_curvature(
         _add_smaller(figure, items[0][2], most, items[0][1], theme)
         _add_edge(figure, items[0][2], scale, theme)
     for label, index, result in items:
+        if quantity == "multiplier" and result.swing.size:
+            _add_swing(figure, label, index, result, theme)
         _add_line(figure, label, index, result, followed, scale, theme)
     if not alone:
         ends = [
@@ -174,7 +176,7 @@ def plot_curvature(
 def _beside(curvature: Curvature, quantity: str, most: int) -> list[np.ndarray]:
     """What else must fit on the value axis of a single run."""
     if quantity == "multiplier":
-        return [np.ones(1)]
+        return [np.ones(1), curvature.swing]
     if quantity != "eigenvalues":
         return []
     return [curvature.eigenvalues[:, 1:most], curvature.edge]
@@ -241,6 +243,25 @@ def _add_line(
                 "<extra></extra>"
             ),
             name=label or followed.title,
+        )
+    )
+
+
+def _add_swing(
+    figure: go.Figure, label: str, index: int, curvature: Curvature, theme: str
+) -> None:
+    """The multiplier of the largest curvature along the step, dotted."""
+    figure.add_trace(
+        go.Scatter(
+            x=curvature.step,
+            y=curvature.swing,
+            mode="lines",
+            line={"color": palette.run_color(index).on(theme), "width": 1.4, "dash": "2px,2px"},
+            hovertemplate=(
+                (f"{label}<br>" if label else "")
+                + "step %{x:,.0f}<br>swing |μ| = %{y:.4~g}<extra></extra>"
+            ),
+            name="swing",
         )
     )
 
