@@ -74,7 +74,7 @@ class HessianProduct:
                 f"got shape {tuple(vector.shape)}"
             )
         with self._outputs.objective.derivatives():
-            vector = vector.detach().to(theta, copy=True)
+            vector = vector.detach().to(theta)
             return joined(self._multiply(self._outputs.split(vector)), theta)
 
     def release(self) -> None:
