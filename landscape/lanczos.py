@@ -104,12 +104,16 @@ class Krylov:
         self.steps += 1
 
     @property
+    def rounding(self) -> float:
+        """A length that is not told from rounding, in units of λ."""
+        return 10 * float(torch.finfo(self.rows[0].dtype).eps) * self.scale
+
+    @property
     def exhausted(self) -> bool:
         """Whether the space is invariant: all its eigenvalues are found."""
         if self.locked + self.steps == self.size:
             return True
-        floor = 10 * float(torch.finfo(self.rows[0].dtype).eps) * self.scale
-        return float(np.abs(self.inner[self.steps, : self.steps]).max()) <= floor
+        return float(np.abs(self.inner[self.steps, : self.steps]).max()) <= self.rounding
 
     def ritz(self) -> Ritz:
         """The Ritz pairs of the space."""

@@ -99,8 +99,11 @@ class Search:
             if savepoint is not None and not self.finished:
                 savepoint.save(self._state(used))
 
-    def best(self) -> tuple[np.ndarray, np.ndarray, Tensor]:
-        """The k best values, residuals and vectors `[k, param]`, in order; ends the search."""
+    def best(self, *, spare: bool) -> tuple[np.ndarray, np.ndarray, Tensor]:
+        """The k best values, residuals and vectors `[k, param]`, in order; ends the search.
+
+        With `spare` all that are locked besides.
+        """
         krylov, found = self._krylov, len(self.values)
         values, residuals, vectors = self.values, self.residuals, np.eye(found)
         if krylov.steps and not (self.finished and found >= self.request.k):
@@ -109,7 +112,8 @@ class Search:
             values = np.concatenate([values, known.values[belongs]])
             residuals = np.concatenate([residuals, known.residuals[belongs]])
             vectors = _side_by_side(vectors, known.vectors[:, belongs])
-        chosen = np.flatnonzero(best_of(values, self.request.which, self.request.k))
+        k = len(values) if spare else self.request.k
+        chosen = np.flatnonzero(best_of(values, self.request.which, k))
         chosen = chosen[order_of(values[chosen], self.request.which)]
         krylov.rows.rotate(vectors[:, chosen])
         krylov.rows.straighten(len(chosen))
@@ -208,7 +212,8 @@ class Search:
         self.values, self.residuals = values[keep], residuals[keep]
         if self.request.copies and len(self.values) >= self.request.k:
             keep |= self._bystanders(~keep, values, residuals)
-        self.mixed |= bool(((residuals > self.slack) & (own <= self.slack) & keep).any())
+        beyond = residuals > max(self.slack, self._krylov.rounding)
+        self.mixed |= bool((beyond & (own <= self.slack) & keep).any())
         vectors = _side_by_side(np.eye(found), known.vectors)[:, keep]
         self._krylov.lock(vectors, self._most(vectors.shape[1]))
         self.values, self.residuals = values[keep], residuals[keep]

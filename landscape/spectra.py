@@ -15,7 +15,7 @@ from landscape.basis import norm
 from landscape.bounds import CONFIDENCE
 from landscape.objectives import Objective
 from landscape.operators import Operator, Products, Progress, as_operator
-from landscape.rankings import WHICH, order_of
+from landscape.rankings import WHICH, best_of, order_of
 from landscape.results import Spectrum
 from landscape.savepoints import Savepoint
 from landscape.searches import Request, Search
@@ -99,9 +99,11 @@ def find_eigenpairs(
     search = Search(request, origin, start=_as_direction(start, origin))
     search.run(products, savepoint)
     high = search.lambda_max_high
-    values, residuals, vectors = search.best()
-    if search.finished and search.mixed and request.allowed - products.count >= len(values):
-        values, residuals, vectors = _recompute(products, vectors, which)
+    left = request.allowed - products.count
+    again = search.finished and search.mixed and left >= len(search.values)
+    values, residuals, vectors = search.best(spare=again)
+    if again:
+        values, residuals, vectors = _recompute(products, vectors, request)
     for vector in vectors:
         vector.mul_(vector[vector.abs().argmax()].sign())
     within = residuals <= search.slack
@@ -137,13 +139,14 @@ def find_eigenpairs(
 
 
 def _recompute(
-    products: Products, vectors: Tensor, which: str
+    products: Products, vectors: Tensor, request: Request
 ) -> tuple[np.ndarray, np.ndarray, Tensor]:
-    """Return values, residuals and vectors, in order: the best within the span of these rows."""
+    """Return k values, residuals and vectors, in order: the best within the span of these rows."""
     images = torch.stack([products(v) for v in vectors])
     projected = np.array([[_dot(v, image) for image in images] for v in vectors])
     values, inner = np.linalg.eigh((projected + projected.T) / 2)
-    order = order_of(values, which)
+    chosen = np.flatnonzero(best_of(values, request.which, request.k))
+    order = chosen[order_of(values[chosen], request.which)]
     values, turn = values[order], torch.from_numpy(inner[:, order].T.copy()).to(vectors)
     vectors, images = turn @ vectors, turn @ images
     errors = (image - value * v for image, value, v in zip(images, values, vectors, strict=True))

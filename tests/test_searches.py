@@ -278,13 +278,16 @@ def test_ctrl_c_waits_until_a_basis_is_whole(monkeypatch):
         right(self, matrix)
 
     monkeypatch.setattr(Basis, "rotate", interrupted)
-    before = signal.getsignal(signal.SIGINT)
-    found = find_eigenpairs(operator_of(OUTLIERS), **ASKS)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        found = find_eigenpairs(operator_of(OUTLIERS), **ASKS)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert sent
     assert found.facts["interrupted"] is True
     distance = np.abs(OUTLIERS[:, None] - found.eigenvalues).min(0)
     assert (distance <= found.residuals + 1e-12).all()
-    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_progress_says_in_a_few_words_what_is_known():
@@ -309,6 +312,21 @@ def test_products_that_differ_from_call_to_call_show_in_the_residuals():
     assert not found.within.any()
     assert (found.residuals > 1e-3).all()
     assert found.matvecs < 60  # nothing is to be gained by going on
+
+
+def test_residuals_that_vectors_found_apart_give_each_other_are_computed_again():
+    diagonal = np.sort(np.random.default_rng(0).standard_normal(40))
+    asks = {"k": 4, "which": "LA", "tolerance": 0.1}
+    converged = 0
+    for seed in range(40):
+        products = []
+        found = find_eigenpairs(operator_of(diagonal, calls=products.append), seed=seed, **asks)
+        vectors = found.eigenvectors.astype(float)
+        true = np.linalg.norm(vectors * diagonal - found.eigenvalues[:, None] * vectors, axis=1)
+        np.testing.assert_allclose(found.residuals, true, atol=1e-6)
+        converged += found.converged
+        assert found.matvecs == len(products)
+    assert converged >= 38
 
 
 def test_starts_are_the_same_in_every_precision():
