@@ -174,9 +174,7 @@ class _Product:
             v = _like(objective.theta, generator)
             try:
                 pushed = self._pushed(v, 0)
-            except NotImplementedError:
-                return False
-            except ValueError as error:  # from the guard around the model
+            except ValueError as error:  # from the guards around model and loss
                 if isinstance(error.__cause__, NotImplementedError):
                     return False
                 raise

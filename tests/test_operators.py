@@ -56,6 +56,16 @@ def test_the_operator_of_an_objective_is_its_dense_hessian(net):
     assert as_operator(operator) is operator
 
 
+def test_the_way_of_products_and_the_memory_for_them_are_those_asked_for():
+    objective = Objective(*mlp())
+    for method in ("recomputed", "finite difference"):
+        facts = hessian(objective, method=method).facts
+        assert facts["product"] == method
+        assert facts["product_reason"].startswith("asked for")
+    assert hessian(objective).facts["product"] == "retained"
+    assert hessian(objective, memory=1.0).facts["product"] == "recomputed"
+
+
 def test_batch_statistics_make_the_hessian_that_of_each_batch_by_size():
     model, loss_fn, (inputs, targets) = conv_batchnorm()
     batches = list(zip(inputs.split(20), targets.split(20), strict=True))
