@@ -136,23 +136,25 @@ def choose_product(
         product = None if settled is None else _again(objective, chosen, settled)
         if product is not None:
             return product
-        budget = memory_at_hand(objective.theta.device) if memory is None else memory
-        return _Search(objective, chosen, method, budget).run()
+        return _Search(objective, chosen, method, memory).run()
 
 
 class _Search:
     """The search of `choose_product`."""
 
     def __init__(
-        self, objective: Objective, chosen: Sequence[int], method: str, budget: float
+        self, objective: Objective, chosen: Sequence[int], method: str, memory: float | None
     ) -> None:
-        self.objective, self.chosen, self.method, self.budget = objective, chosen, method, budget
+        self.objective, self.chosen, self.method = objective, chosen, method
+        self.budget = memory_at_hand(objective.theta.device) if memory is None else memory
+        # What is free now is no part of an answer: two equal measurements have equal facts.
+        self.room = "half of free memory" if memory is None else _bytes(memory)
         self.notes: list[str] = []
         self.splits = _may_split(objective)
         dtype = objective.theta.dtype
         self.tolerance = _TOLERANCE.get(dtype, _LOW_PRECISION)
         self.difference_tolerance = _DIFFERENCE_TOLERANCE.get(dtype, _LOW_PRECISION)
-        self.rows = rows_within(objective, budget)
+        self.rows = rows_within(objective, self.budget)
         self.look = look_at(objective, chosen[0] if chosen else 0, 0, self.rows)
 
     def run(self) -> HessianProduct:
@@ -215,7 +217,7 @@ class _Search:
         facts["product_error"] = error if math.isfinite(error) else None
         fits = whole <= self.budget
         if self.method == RETAINED or (self.method == AUTO and fits):
-            within = f"within {_bytes(self.budget)}" if fits else f"beyond {_bytes(self.budget)}"
+            within = f"within {self.room}" if fits else f"beyond {self.room}"
             try:
                 facts |= {"product_chunk": chunk, "product_memory": round(whole)}
                 return self._made(outputs, RETAINED, f"{said}, {within}", facts)
@@ -225,9 +227,9 @@ class _Search:
                 self.notes.append("retained graphs ran out of memory")
         if chunk is not None:
             chunk = max(1, min(chunk, int(self.budget / (2 * each or 1))))
-        reason = f"{said}, more than {_bytes(self.budget)}"
+        reason = f"{said}, more than {self.room}"
         if fits:
-            reason = f"{said}, within {_bytes(self.budget)}"
+            reason = f"{said}, within {self.room}"
         facts |= {"product_chunk": chunk}
         facts["product_memory"] = round(each * min(chunk or math.inf, max(sizes, default=0)))
         return self._made(outputs, RECOMPUTED, reason, facts)
