@@ -162,7 +162,7 @@ def _default_vectors(origin: Tensor, k: int) -> int:
 
 
 def _as_direction(start: Tensor | np.ndarray | None, origin: Tensor) -> Tensor | None:
-    """The sum of the given vectors, each made unit, itself a unit vector `[param]`."""
+    """The sum of the given vectors, each made unit, itself made unit `[param]`."""
     if start is None:
         return None
     rows = start[None] if start.ndim == 1 else start
@@ -178,8 +178,7 @@ def _as_direction(start: Tensor | np.ndarray | None, origin: Tensor) -> Tensor |
         if not (math.isfinite(length) and length > 0):
             raise ValueError(f"vectors of start must be finite and not zero, got length {length}")
         total.add_(row.to(origin), alpha=1 / length)
-    length = norm(total)
-    return total.div_(length) if length > 0 else None
+    return total.div_(norm(total) or 1.0)
 
 
 def _check_request(request: Request, size: int) -> None:

@@ -142,10 +142,9 @@ def test_a_basis_grows_and_turns_where_it_is():
 
 def test_what_is_left_of_a_long_float32_vector_is_orthogonal():
     generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(3, 1_000_000, generator=generator)
-    rows[:, :3] += 600 * torch.eye(3)  # sums over such rows lose the most
-    rows /= torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
-    rows[1] -= (rows[0].double() @ rows[1].double()).float() * rows[0]
+    drawn = torch.randn(1_000_000, 3, generator=generator, dtype=torch.float64) / 1000
+    drawn[:3] += 0.5 + torch.eye(3)  # sums over such rows lose the most
+    rows = torch.linalg.qr(drawn).Q.T.float().contiguous()
     vector = rows[0] + 1e-3 * rows[2]
     rest, parts = Basis(vector, block=1, first=rows[:2]).project_out(vector, 2)
     left = rows[:2].double() @ rest.double() / norm(rest)
