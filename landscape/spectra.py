@@ -127,7 +127,7 @@ def find_eigenpairs(
         eigenvalues=values,
         residuals=residuals,
         matvecs=products.count,
-        converged=search.finished and bool(within.all()) and (search.complete or not copies),
+        converged=search.finished and bool(within.all()),
         which=which,
         tolerance=tolerance,
         eigenvectors=vectors.float().cpu().numpy(),

@@ -87,13 +87,14 @@ def test_multiplicity_is_found_where_a_random_start_hardly_sees_it():
     np.testing.assert_allclose(vectors @ vectors.T, np.eye(5), atol=1e-6)
 
 
-def test_values_that_tie_within_tolerance_are_not_chased():
-    diagonal = torch.zeros(100, dtype=torch.float64)
-    diagonal[:40] = 1.0
+@pytest.mark.parametrize("spread", [0.0, 5e-4])
+def test_values_that_tie_within_tolerance_are_not_chased(spread):
+    diagonal = torch.zeros(300, dtype=torch.float64)
+    diagonal[:40] = 1 + spread * torch.linspace(0, 1, 40)
     for seed in range(6):
         spectrum = find_eigenpairs(Diagonal(diagonal), k=1, tolerance=1e-3, seed=seed)
         assert spectrum.converged
-        assert spectrum.matvecs <= 2 + 2 + 1  # to find it, to find nothing better, to verify
+        assert spectrum.matvecs <= 8
 
 
 @pytest.mark.parametrize("value", [0.0, -2.0])
