@@ -209,11 +209,11 @@ class Search:
         pool = np.concatenate([np.ones(found, bool), belongs])
         keep = np.zeros(len(values), bool)
         keep[np.flatnonzero(pool)[best_of(values[pool], self.request.which, self.request.k)]] = True
+        beyond = residuals > max(self.slack, self._krylov.rounding)
+        self.mixed |= bool((beyond & (own <= self.slack) & keep).any())
         self.values, self.residuals = values[keep], residuals[keep]
         if self.request.copies and len(self.values) >= self.request.k:
             keep |= self._bystanders(~keep, values, residuals)
-        beyond = residuals > max(self.slack, self._krylov.rounding)
-        self.mixed |= bool((beyond & (own <= self.slack) & keep).any())
         vectors = _side_by_side(np.eye(found), known.vectors)[:, keep]
         self._krylov.lock(vectors, self._most(vectors.shape[1]))
         self.values, self.residuals = values[keep], residuals[keep]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from dense import mlp, symmetric
 
-from landscape import Objective, find_eigenpairs, searches
+from landscape import Objective, find_eigenpairs, searches, spectra
 from landscape.basis import Basis
 from landscape.lanczos import lanczos
 from landscape.operators import Operator
@@ -365,6 +365,13 @@ def test_residuals_that_vectors_found_apart_give_each_other_are_computed_again()
         converged += found.converged
         assert found.matvecs == len(products)
     assert converged >= 38
+
+
+def test_pairs_that_are_not_wanted_are_never_computed_again(monkeypatch):
+    monkeypatch.setattr(spectra, "_recompute", None)
+    diagonal = np.concatenate([2 * OUTLIERS, 2.5 * np.exp(-np.arange(100) / 30)])
+    for seed in range(6):
+        assert find_eigenpairs(operator_of(diagonal), k=2, which="BE", seed=seed).converged
 
 
 def test_starts_are_the_same_in_every_precision():
