@@ -91,8 +91,10 @@ class PyHessian(Tool):
     """PyHessian 0.1 with one batch, for which it keeps the graph of the gradient."""
 
     def build(self) -> None:
-        import pyhessian.hessian as module
+        import pyhessian  # its attribute "hessian" is the class, not the module
 
+        module: Any = sys.modules["pyhessian.hessian"]
+        assert module.hessian is pyhessian.hessian
         wrapped = module.hessian_vector_product
 
         def counted(*arguments: Any) -> Any:
