@@ -85,8 +85,6 @@ def hessian(
 
 
 def _check_surface(part: Objective) -> None:
-    if not isinstance(part, Objective):
-        return
     with part.derivatives():
         inputs, targets = (tensor[:LOOK] for tensor in part.batches[0])
         _, output = part.batch_loss(part.parameters(part.theta), inputs, targets)
@@ -97,8 +95,6 @@ def _chosen(
     part: Objective, method: str, memory: float | None, ranks: Ranks
 ) -> tuple[Callable[[Tensor], Tensor], dict[str, Any]]:
     """The product over this process's batches, taken the way that the first process chose."""
-    if not isinstance(part, Objective):
-        return part.hessian_vector, {}
     own = ranks.share(len(part.batches))
     product, settled = None, None
     if ranks.first:

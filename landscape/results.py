@@ -270,8 +270,8 @@ class Spectrum(Result):
     matvecs: int = 0
     """Hessian-vector products used."""
     converged: bool = False
-    """Whether every residual is within tolerance times max |λ| and nothing wanted is missing: a
-    restart from a random vector found no further copy of a multiple eigenvalue."""
+    """Whether every residual is within tolerance times max |λ| and, where copies of multiple
+    eigenvalues were looked for, nothing wanted is missing: `facts["complete"]`."""
     which: str = "LM"
     tolerance: float = 1e-3
     eigenvectors: np.ndarray | None = field(

@@ -122,7 +122,7 @@ def _top(bench: Bench, operator: Operator, tell: Tell) -> tuple[Tensor, Row]:
     assert found.eigenvectors is not None
     sure = found.facts["confidence"]
     row = Row(
-        settings=f"residual {found.residuals[0]:.1e}, upper bound {100 * sure:g} %",
+        settings=f"tolerance {settings.tolerance:g}, upper bound {100 * sure:g} %",
         value=float(found.eigenvalues[0]),
         low=found.lambda_max_low,
         high=found.lambda_max_high,

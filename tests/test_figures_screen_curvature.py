@@ -15,7 +15,7 @@ from curvature_samples import (
 
 from landscape import figures
 from landscape.figures import interactive, palette
-from landscape.figures.screen_alignment import direction_colors, random_cosine
+from landscape.figures.alignments import direction_colors, random_cosine
 from landscape.figures.screen_sharpness import (
     all_measures,
     interval_text,

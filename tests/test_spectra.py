@@ -6,17 +6,15 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import nn
 
 from landscape import Objective, find_eigenpairs
+from landscape.layouts import Layout
+from landscape.operators import Operator
 
 
-class Diagonal:
-    """What spectra ask of an objective, for a Hessian too large to build."""
-
-    def __init__(self, diagonal):
-        self.theta, self.facts, self.layout = torch.zeros_like(diagonal), {}, ()
-        self.diagonal = diagonal
-
-    def hessian_vector(self, v):
-        return self.diagonal * v
+def diagonal_operator(diagonal):
+    """An operator too large to build as a matrix."""
+    return Operator(
+        product=lambda v: diagonal * v, origin=torch.zeros_like(diagonal), layout=Layout(())
+    )
 
 
 def expected_order(values, which, k):
@@ -81,7 +79,7 @@ def test_multiple_eigenvalue_of_softmax_regression_comes_back_with_its_multiplic
 def test_multiplicity_is_found_where_a_random_start_hardly_sees_it():
     diagonal = torch.rand(200_000, generator=torch.Generator().manual_seed(0)) * 1e-4
     diagonal[:3], diagonal[3:10] = 1.0, 0.5
-    spectrum = find_eigenpairs(Diagonal(diagonal), k=5, tolerance=1e-2, seed=0)
+    spectrum = find_eigenpairs(diagonal_operator(diagonal), k=5, tolerance=1e-2, seed=0)
     np.testing.assert_allclose(spectrum.eigenvalues, [1, 1, 1, 0.5, 0.5], rtol=1e-4)
     vectors = spectrum.eigenvectors.astype(float)
     np.testing.assert_allclose(vectors @ vectors.T, np.eye(5), atol=1e-6)
@@ -92,7 +90,7 @@ def test_values_that_tie_within_tolerance_are_not_chased(spread):
     diagonal = torch.zeros(300, dtype=torch.float64)
     diagonal[:40] = 1 + spread * torch.linspace(0, 1, 40)
     for seed in range(6):
-        spectrum = find_eigenpairs(Diagonal(diagonal), k=1, tolerance=1e-3, seed=seed)
+        spectrum = find_eigenpairs(diagonal_operator(diagonal), k=1, tolerance=1e-3, seed=seed)
         assert spectrum.converged
         assert spectrum.matvecs <= 8
 

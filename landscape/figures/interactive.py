@@ -1,5 +1,7 @@
 """Screen figures: the public door to every plotly figure and to what a page draws around it."""
 
+from landscape.figures.alignments import direction_colors as direction_colors
+from landscape.figures.alignments import spoken as spoken
 from landscape.figures.fields import field_of as field_of
 from landscape.figures.fields import scale_and_limits as scale_and_limits
 from landscape.figures.palette import gradient_stops as gradient_stops
@@ -9,9 +11,7 @@ from landscape.figures.scales import color_bar as color_bar
 from landscape.figures.scales import color_bar_text as color_bar_text
 from landscape.figures.scales import lr_drops as lr_drops
 from landscape.figures.scales import shared_limits as shared_limits
-from landscape.figures.screen_alignment import direction_colors as direction_colors
 from landscape.figures.screen_alignment import plot_alignment as plot_alignment
-from landscape.figures.screen_alignment import spoken as spoken
 from landscape.figures.screen_barrier import plot_barrier as plot_barrier
 from landscape.figures.screen_consistency import plot_consecutive as plot_consecutive
 from landscape.figures.screen_consistency import plot_consistency as plot_consistency

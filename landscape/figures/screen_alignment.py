@@ -6,6 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from landscape.figures import palette
+from landscape.figures.alignments import direction_colors, random_cosine, spoken
 from landscape.figures.scales import choose_scale, finite_range
 from landscape.figures.template import (
     add_lr_drops,
@@ -18,18 +19,6 @@ from landscape.figures.template import (
     value_axis,
 )
 from landscape.results import Curvature
-
-DIRECTIONS = {"sam": 0, "aace": 1, "usam": 2}
-"""Color index of a perturbation, the same on every page; the gradient has the one after."""
-
-
-def direction_colors(names: Sequence[str]) -> list[int]:
-    """Color index of each direction; a further one of a kind takes a color of its own."""
-    taken: list[int] = []
-    for name in names:
-        index = DIRECTIONS.get(name.lower().split()[0], len(DIRECTIONS))
-        taken.append(next(i for i in range(index, 99, len(DIRECTIONS) + 1) if i not in taken))
-    return taken
 
 
 def plot_alignment(
@@ -83,11 +72,6 @@ def plot_alignment(
     return figure
 
 
-def spoken(name: str) -> str:
-    """A direction as words: perturbations are abbreviations."""
-    return name.upper() if name.lower() in DIRECTIONS else name
-
-
 def _rows(curvature: Curvature, quantity: str) -> np.ndarray:
     """Values [c, direction]; NaN where there are none."""
     blank = np.full((len(curvature.step), len(curvature.direction_names)), np.nan)
@@ -98,15 +82,6 @@ def _rows(curvature: Curvature, quantity: str) -> np.ndarray:
     if quantity == "share":
         return np.sum(curvature.alignment**2, axis=2)
     return curvature.alignment[:, :, 0]
-
-
-def random_cosine(curvature: Curvature) -> float:
-    """Below this lie 95 % of |cos| between a random direction and a fixed one; NaN if not known.
-
-    A coordinate of a random unit vector of d entries is nearly normal with variance 1/d.
-    """
-    size = curvature.facts.get("parameters")
-    return 1.96 / float(np.sqrt(size)) if isinstance(size, int | float) and size > 0 else np.nan
 
 
 def _add_context(figure: go.Figure, curvature: Curvature, quantity: str, theme: str) -> None:

@@ -247,9 +247,7 @@ def _add_line(
     )
 
 
-def _add_swing(
-    figure: go.Figure, label: str, index: int, curvature: Curvature, theme: str
-) -> None:
+def _add_swing(figure: go.Figure, label: str, index: int, curvature: Curvature, theme: str) -> None:
     """The multiplier of the largest curvature along the step, dotted."""
     figure.add_trace(
         go.Scatter(
