@@ -55,7 +55,11 @@ def _figure(parser: Parser, argv: list[str], companion: Companion) -> int:
     parser.add_argument("what", nargs="*", help="run folders or a result file, then the kind")
     parser.add_argument("--from", help="draw again from a recipe, the .json beside a figure")
     parser.add_argument("--venue", default="icml", help="whose column width and type size")
-    parser.add_argument("--format", default="pdf,png", help="pdf, svg, png, or several: pdf,png")
+    parser.add_argument(
+        "--format",
+        default="pdf,png",
+        help="pdf, svg, png, eps, or several: pdf,png; tex for the sharpness table",
+    )
     parser.add_argument("--out", help="file name without its ending (default: KIND-RUN)")
     parser.add_argument("--checkpoint", help="of the measured result; the newest by default")
     parser.add_argument("--plane", help="of a surface, as it was measured: random, sam,aace, ...")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from landscape.figures.captions import caption
+from landscape.figures.sharpness_tables import latex_of, sharpness_table
 from landscape.figures.subjects import (
     DRAWN,
     MEASURED,
@@ -41,7 +42,7 @@ __all__ = [
     "save_figure",
 ]
 
-FORMATS = ("pdf", "svg", "png", "eps")
+FORMATS = ("pdf", "svg", "png", "eps", "tex")
 RECIPE_VERSION = "1.0"
 
 
@@ -60,7 +61,8 @@ def draw_and_save(
     Args:
         what: Run folders and then the kind of figure, or one result file (and perhaps a kind).
         venue: Whose widths and type to use.
-        formats: Of "pdf", "svg", "png", "eps"; or one text with commas.
+        formats: Of "pdf", "svg", "png", "eps", and "tex" for the sharpness table; or one text
+            with commas.
         out: File name without its ending; `KIND-RUN` in the current folder by default.
         checkpoint: Of the measured result: "first", "last" or a step; the newest by default.
         wanted: What a run's results must say of themselves, e.g. {"plane": "trajectory"}.
@@ -99,8 +101,20 @@ def draw_and_save(
         subject=drawing.subject,
         style={**drawing.style, "venue": venue, **style},
     )
+    return _saved(drawing, out or name, kinds)
+
+
+def _saved(drawing: Drawing, out: str | Path, kinds: list[str]) -> list[Path]:
+    latex = ""
+    if "tex" in kinds:
+        if drawing.function != "draw_sharpness":
+            raise ValueError(
+                "tex is the format of a table, of sharpness; take pdf, svg, png or eps for figures"
+            )
+        latex = latex_of(sharpness_table(drawing.subject, audit=drawing.style.get("audit")))
     recipe, data = record(drawing)
-    return save_figure(_drawn(drawing), out or name, formats=kinds, recipe=recipe, data=data)
+    figure = _drawn(drawing)
+    return save_figure(figure, out, formats=kinds, recipe=recipe, data=data, latex=latex)
 
 
 def save_figure(
@@ -110,6 +124,7 @@ def save_figure(
     formats: str | Sequence[str] = ("pdf", "png"),
     recipe: Mapping[str, Any],
     data: Mapping[str, Result | Columns] | None = None,
+    latex: str = "",
 ) -> list[Path]:
     """Save a paper figure in each format, its recipe as JSON, and the data it shows.
 
@@ -121,6 +136,7 @@ def save_figure(
         formats: Of "pdf", "svg", "png", "eps".
         recipe: What `redraw` needs; `record` makes it.
         data: Results and tables by the name that the recipe gives them: "" or "-1", "-2", ...
+        latex: What a file of the format "tex" holds.
 
     Returns:
         The files written: figures, then the recipe, then data.
@@ -132,7 +148,7 @@ def save_figure(
     for kind in _formats(formats):
         target = stem.with_name(f"{stem.name}.{kind}")
         with write_whole(target) as temporary:
-            temporary.write_bytes(figure.to_bytes(kind))
+            temporary.write_bytes(latex.encode() if kind == "tex" else figure.to_bytes(kind))
         written.append(target)
     sidecar = stem.with_name(f"{stem.name}.json")
     write_json(sidecar, {"recipe_version": RECIPE_VERSION, **recipe})
@@ -243,9 +259,7 @@ def redraw(
     """
     path = Path(path)
     drawing = read_recipe(path)
-    recipe, data = record(drawing)
-    stem = out or path.with_suffix("")
-    return save_figure(_drawn(drawing), stem, formats=formats, recipe=recipe, data=data)
+    return _saved(drawing, out or path.with_suffix(""), _formats(formats))
 
 
 def read_recipe(path: str | Path) -> Drawing:

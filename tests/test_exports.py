@@ -11,6 +11,7 @@ from figure_samples import (
     curve,
     density,
     profile,
+    sharpness,
     spectrum,
     steps,
     surface,
@@ -31,7 +32,7 @@ from landscape.figures import paper
 from landscape.figures.captions import caption
 from landscape.figures.subjects import DRAWN, SINGLE, Drawing, drawing_of_result, drawing_of_runs
 from landscape.figures.tables import TABLES, columns_of
-from landscape.result_files import load_result
+from landscape.result_files import load_result, save_result
 from landscape.results import Curve, Spectrum
 from landscape.runs import Run, RunFileError
 
@@ -291,3 +292,18 @@ def test_a_quantity_is_drawn_where_there_is_a_choice(runs, tmp_path):
     with pytest.raises(ValueError, match=r"one of loss, accuracy, got .acuracy."):
         draw_and_save([runs[0], "surface"], out=tmp_path / "x", quantity="acuracy")
     assert not list(tmp_path.glob("x*"))
+
+
+def test_tex_is_the_sharpness_table_and_nothing_else(tmp_path):
+    file = save_result(sharpness(), tmp_path / "sharpness.h5")
+    written = draw_and_save([file], formats="tex", out=tmp_path / "table")
+    assert [path.suffix for path in written] == [".tex", ".json", ".h5"]
+    latex = written[0].read_text()
+    assert latex.startswith(r"\begin{tabular}")
+    assert latex.count(r"\\") == 1 + len(sharpness().names)
+    again = redraw(tmp_path / "table.json", formats="tex", out=tmp_path / "again")
+    assert again[0].read_bytes() == written[0].read_bytes()
+    other = save_result(spectrum(), tmp_path / "spectrum.h5")
+    with pytest.raises(ValueError, match="tex is the format of a table"):
+        draw_and_save([other], formats="tex", out=tmp_path / "none")
+    assert not list(tmp_path.glob("none*"))

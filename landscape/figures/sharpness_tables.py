@@ -117,22 +117,6 @@ def grid_of(table: SharpnessTable) -> tuple[list[str], list[list[str]]]:
     return [head for head, _ in kept], rows
 
 
-def text_of(table: SharpnessTable) -> str:
-    """The table as lines of text, columns aligned."""
-    heads, rows = grid_of(table)
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    left = sum(head in ("measure", "setting") for head in heads)
-
-    def line(words: Sequence[str]) -> str:
-        padded = [
-            word.ljust(width) if i < left else word.rjust(width)
-            for i, (word, width) in enumerate(zip(words, widths, strict=True))
-        ]
-        return "  ".join(padded).rstrip()
-
-    return "\n".join([line(heads), line(["-" * width for width in widths]), *map(line, rows)])
-
-
 _LATEX = {
     "\\": r"\textbackslash{}",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
