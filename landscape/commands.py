@@ -63,6 +63,7 @@ def _figure(parser: Parser, argv: list[str], companion: Companion) -> int:
     parser.add_argument("--out", help="file name without its ending (default: KIND-RUN)")
     parser.add_argument("--checkpoint", help="of the measured result; the newest by default")
     parser.add_argument("--plane", help="of a surface, as it was measured: random, sam,aace, ...")
+    parser.add_argument("--operator", help="of a spectrum, density or trace: hessian, ggn, moment")
     parser.add_argument(
         "--quantity",
         help="loss, accuracy, test_loss, test_accuracy, convexity, lambda_max or one's own metric",
@@ -74,7 +75,7 @@ def _figure(parser: Parser, argv: list[str], companion: Companion) -> int:
         for path in redraw(args["from"], out=args.out, formats=args.format):
             print(path)
         return 0
-    wanted = {"plane": args.plane} if args.plane else None
+    wanted = {name: args[name] for name in ("plane", "operator") if args[name]} or None
     options = {"out": args.out, "checkpoint": args.checkpoint, "wanted": wanted}
     if args.quantity:
         options["quantity"] = args.quantity

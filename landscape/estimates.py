@@ -50,7 +50,7 @@ def estimate_points(
     if eigenvalues:
         begun = time.monotonic()
         few = min(2, objectives[0].theta.numel())
-        find_eigenpairs(objectives[0], k=few, which="BE", tolerance=1e-2, seed=0)
+        find_eigenpairs(objectives[0], k=few, which="BE", tolerance=1e-2, seed=0, copies=False)
         seconds += time.monotonic() - begun
     return {
         "points": points,

@@ -88,6 +88,7 @@ class Meter:
                 which="BE",
                 tolerance=_EIGENVALUE_TOLERANCE,
                 seed=0,
+                copies=False,  # how often the extremes are multiple is not asked
             )
         except NotFiniteError:
             return math.nan, math.nan, math.nan

@@ -80,12 +80,16 @@ def test_without_deflation_the_density_does_not_ask_for_eigenpairs(run, landscap
     assert load_result(other[1]["path"]).outliers.size == 0
 
 
-def test_operators_differ_and_are_stored_apart(run, landscape):
+def test_operators_differ_and_are_stored_apart(run, landscape, tmp_path):
     tops = {}
     for operator in ("hessian", "ggn", "moment"):
         found = results(landscape("spectrum", run.path, *SPECTRUM, "--operator", operator))
         tops[found["spectrum"].facts["operator"].split()[0]] = found["spectrum"].eigenvalues[0]
     assert set(tops) == {"Hessian", "generalized", "gradient"}
+    for operator, word in (("hessian", "Hessian of"), ("ggn", "Gauss-Newton")):
+        words = ("--operator", operator, "--out", tmp_path / operator, "--format", "svg")
+        assert landscape("figure", run.path, "spectrum", *words).returncode == 0
+        assert word in (tmp_path / f"{operator}.json").read_text()
     assert len(set(np.round(list(tops.values()), 6))) == 3
 
 

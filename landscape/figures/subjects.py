@@ -132,13 +132,14 @@ class Question:
 
     def fits(self, stored: StoredResult) -> bool:
         """Whether a result says of itself all that is wanted."""
-        said = {**stored.options, **stored.facts}
-        return all(
-            str(said.get(name, "")).lower().startswith(str(value).lower())
-            if name == "perturbation"
-            else said.get(name) == value
-            for name, value in self.wanted.items()
-        )
+        for name, value in self.wanted.items():
+            said = [where.get(name) for where in (stored.options, stored.facts)]
+            if name == "perturbation":
+                if not str(said[1] or said[0] or "").lower().startswith(str(value).lower()):
+                    return False
+            elif value not in said:
+                return False
+        return True
 
 
 Choice = tuple[Any, dict[str, Any]]
