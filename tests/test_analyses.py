@@ -26,7 +26,12 @@ QUICK = {
     "surface": SurfaceOptions(samples=100, points=3),
     "barrier": BarrierOptions(samples=100, points=3),
     "curve": CurveOptions(samples=100, points=5, updates=3),
-    "spectrum": SpectrumOptions(samples=100, k=2, probes=1, steps=4),
+    "spectrum": SpectrumOptions(samples=100, k=2, probes=1, steps=4, trace_probes=2),
+    "sharpness": OPTIONS["sharpness"](
+        samples=60, ascent_steps=1, pairs=2, chunks=1, m=30, probes=2, audit=False
+    ),
+    "stability": OPTIONS["stability"](samples=60, tolerance=0.1),
+    "curvature": OPTIONS["curvature"](samples=60, checkpoints="first,last", k=1, probes=1),
     "consistency": ConsistencyOptions(batches=4),
     "trajectory": OPTIONS["trajectory"](samples=100),
 }
@@ -128,7 +133,9 @@ def test_consistency_measures_both_perturbations_on_the_same_batches_and_the_rec
 def test_lambda_max_is_measured_at_every_checkpoint(run, problem):
     steps = []
     for subject in subjects_of_run(run, problem, "all"):
-        (stored,) = ANALYSES["spectrum"](subject, replace(QUICK["spectrum"], probes=0))
+        (stored,) = ANALYSES["spectrum"](
+            subject, replace(QUICK["spectrum"], probes=0, trace_probes=0)
+        )
         steps.append(stored.result.facts["checkpoint"])
     assert tuple(steps) == run.checkpoints
     assert len(run.results("spectrum")) == len(run.checkpoints)
