@@ -24,6 +24,7 @@ from landscape.options import (
     ProfileOptions,
     SharpnessOptions,
     SpectrumOptions,
+    StabilityOptions,
     SurfaceOptions,
     TrajectoryOptions,
 )
@@ -135,9 +136,9 @@ def _measure(run: Run, problem: Problem, say: Say) -> None:
                 samples=CURVATURE_SAMPLES,
                 k=2,
                 probes=PROBES,
-                stability=True,
             ),
         ),
+        ("stability", StabilityOptions(samples=CURVATURE_SAMPLES, tolerance=1e-2)),
         (
             "sharpness",
             SharpnessOptions(samples=CURVATURE_SAMPLES, ascent_steps=10, pairs=10, probes=PROBES),
@@ -269,7 +270,7 @@ def _trace(run: Run) -> str:
 
 
 def _multiplier(run: Run) -> str:
-    return number(_newest(run, "curvature").multiplier[-1])
+    return number(_newest(run, "stability").multiplier)
 
 
 def _rise(run: Run) -> str:
