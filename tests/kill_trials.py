@@ -133,28 +133,38 @@ def kill(process: subprocess.Popen) -> None:
 
 
 def kill_a_rank(process: subprocess.Popen) -> None:
-    """Kill -9 the youngest rank of a torchrun job; the job must end by itself, as failed."""
+    """Kill -9 the youngest rank at work in a torchrun job; the job must end by itself, as failed.
+
+    A rank whose share is done has ended, and is a zombie until its launcher looks.
+    """
     family = descendants(process.pid)
-    if not family:  # no rank was there yet
+    ranks = [pid for pid in children(process.pid) if is_alive(pid)]
+    if not ranks:  # none was there yet
         return kill(process)
-    os.kill(max(family), signal.SIGKILL)
+    os.kill(max(ranks), signal.SIGKILL)
     process.communicate(timeout=120)
     assert process.returncode > 0
     wait_until(lambda: not any(is_alive(pid) for pid in family))
 
 
-def descendants(pid: int) -> list[int]:
-    """Children, their children and so on."""
-    parents = {}
+def children(*pids: int) -> list[int]:
+    """All processes whose parent is one of these."""
+    found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             after_name = path.read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        parents[int(path.parent.name)] = int(after_name[1])
+        if int(after_name[1]) in pids:
+            found.append(int(path.parent.name))
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Children, their children and so on."""
     found, latest = [], [pid]
     while latest:
-        latest = [child for child, parent in parents.items() if parent in latest]
+        latest = children(*latest)
         found += latest
     return found
 

@@ -86,7 +86,7 @@ def test_what_lies_between_the_runs_is_measured(finished):
 def test_figures_are_there_as_pdf_and_png_with_recipe_and_data(finished):
     figures = finished[0] / "figures"
     names = {path.stem for path in figures.glob("*.pdf")}
-    assert {"steps", "surface-path", "surface-random", "profile", "eigenvalues"} <= names
+    assert {"steps", "surface-path", "surface-random", "profile", "spectrum"} <= names
     assert {"barrier-joint", "curve-joint", "surface-joint"} <= names
     for name in names:
         assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")

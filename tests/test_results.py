@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import curvature_samples
 import h5py
 import numpy as np
 import pytest
@@ -103,6 +104,12 @@ def examples():
         axis_labels=("PC 1 (90 %)", "PC 2 (10 %)"),
         **COMMON,
     )
+    yield curvature_samples.ends_spectrum()
+    yield curvature_samples.deflated_density()
+    yield curvature_samples.trace()
+    yield curvature_samples.sharpness()
+    yield curvature_samples.stability()
+    yield curvature_samples.curvature()
     yield barrier()
     yield barrier(test_loss=np.ones((2, 2, 3)), test_accuracy=np.zeros((2, 2, 3)))
     yield curve()
@@ -253,7 +260,7 @@ def test_another_answer_has_another_digest(change):
 
 def test_the_digest_of_a_known_result_is_the_same_on_every_machine():
     spectrum = Spectrum(eigenvalues=[2.0, 1.0], residuals=[0.0, 0.0], facts={"seed": 0})
-    assert spectrum.digest == "fac798c64cc45f56f95f45e6f25f9d1be777d1ea0611ab5eba247a1b238fe6ef"
+    assert spectrum.digest == "eda0a44c1d31868333eb4cd15c409cc6d979c54ed0d91cbb7d77f4fade938fde"
 
 
 def test_a_saved_result_is_never_overwritten(tmp_path):
