@@ -192,6 +192,10 @@ def disagreements(nets: dict[str, Any]) -> list[str]:
     return wrong
 
 
+def _save(report: dict[str, Any], stem: Path) -> None:
+    stem.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+
+
 def main() -> int:
     """Measure, report, draw; 1 where contenders disagree."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -200,21 +204,22 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "curvature")
     args = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
+    args.out.mkdir(parents=True, exist_ok=True)
+    stem = args.out / datetime.date.today().isoformat()
     report: dict[str, Any] = {"machine": machine(), "nets": {}}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
+        print("ranks and scaling", flush=True)
+        report["ranks"] = measure_ranks(folder, smaller=args.smaller)
+        report["scaling"] = measure_scaling(smaller=args.smaller)
         for name, samples in SAMPLES.items():
+            _save(report, stem)  # half an hour is not lost for what comes last
             case = replace(surface_nets.CASES[name], samples=samples)
             chosen = surface_nets.smaller(case) if args.smaller else case
             print(f"{name}, {chosen.samples} images", flush=True)
             report["nets"][name] = measure_net(chosen, folder, args.rounds)
-        print("scaling and ranks", flush=True)
-        report["scaling"] = measure_scaling(smaller=args.smaller)
-        report["ranks"] = measure_ranks(folder, smaller=args.smaller)
     report["summary"] = summarize(report)
-    args.out.mkdir(parents=True, exist_ok=True)
-    stem = args.out / datetime.date.today().isoformat()
-    stem.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+    _save(report, stem)
     draw(report, stem)
     wrong = disagreements(report["nets"])
     for line in wrong:

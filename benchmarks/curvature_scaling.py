@@ -124,7 +124,18 @@ def _spectrum(ranks: int, probes: int, state: Path, out: Path) -> None:
         launch += ["torch.distributed.run", "--nproc-per-node", str(ranks), "-m"]
     problem = f"{ROOT / 'benchmarks' / 'curvature_scaling.py'}:problem_for_ranks"
     command = [*launch, "landscape", "spectrum", "--problem", problem, "--state", str(state)]
-    command += ["--out", str(out), "--samples", "0", "--k", "1", "--no-copies", "--probes", "0"]
+    command += [
+        "--out",
+        str(out),
+        "--samples",
+        "0",
+        "--k",
+        "1",
+        "--copies",
+        "false",
+        "--probes",
+        "0",
+    ]
     command += ["--trace-probes", str(probes)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "benchmarks")}
     done = subprocess.run(

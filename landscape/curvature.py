@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -21,6 +21,8 @@ from landscape.savepoints import Savepoint
 from landscape.stability import has_batch_norm
 from landscape.storage import plain
 from landscape.updates import update_of_run
+
+_MOST_CHANGES = 200  # of the learning rate at which the edge is told
 
 _FIELDS = (
     "step",
@@ -230,35 +232,40 @@ class _Series:
     def result(self, interrupted: bool) -> Curvature:
         """The result of the rows there are."""
         edges = self._edges()
-        values = np.array([edge.value for edge in edges])
-        line = next((edge for edge in edges if edge.label), edges[0])
+        line = next((edge for edge in edges.values() if edge.label), edges[min(edges)])
+        levels = {step: edge.value for step, edge in edges.items()} if line.label else {}
         fields: dict[str, Any] = {name: self._stacked(name) for name in _FIELDS}
         aligned = fields["alignment"].size > 0
         return Curvature(
             **fields,
             layer_names=tuple(self.notes.get("layer_names", ())),
             layer_size=np.array(self.notes.get("layer_size", ()), int),
-            edge=values if np.isfinite(values).any() else np.empty(0),
+            edge=np.array([levels[int(row["step"])] for row in self.rows if levels], float),
             edge_label=line.label or line.reason,
+            edge_step=np.array([*levels], int),
+            edge_level=np.array([*levels.values()], float),
             direction_names=direction_names(self.asked.perturbations) if aligned else (),
             matvecs=int(self._stacked("matvecs").sum()),
             converged=self._stacked("converged").astype(bool),
             facts=self._facts(line, interrupted),
         )
 
-    def _edges(self) -> list[Edge]:
-        """The edge at each checkpoint, or why there is none."""
+    def _edges(self) -> dict[int, Edge]:
+        """The edge at each checkpoint and wherever the learning rate changed between them."""
         policy = self.objective.facts["bn"] if has_batch_norm(self.objective) else None
-        edges = []
-        for row in self.rows:
+        recorded = self.run.steps
+        norms = dict(zip(recorded["step"], recorded["gradient_norm"], strict=True))
+        norms |= {float(row["step"]): float(row["gradient_norm"]) for row in self.rows}
+        steps = {int(row["step"]) for row in self.rows}
+        steps |= _rate_changes(recorded, min(steps), max(steps))
+        whole, edges = _is_full_batch(recorded), {}
+        for step in sorted(steps):
             try:
-                update = update_of_run(self.run, int(row["step"]))
+                update = update_of_run(self.run, step)
             except ValueError as error:
-                edges.append(Edge(value=math.nan, label="", reason=str(error)))
+                edges[step] = Edge(value=math.nan, label="", reason=str(error))
                 continue
-            norm = float(row["gradient_norm"])
-            whole = _is_full_batch(self.run)
-            edges.append(edge_of_stability(update, norm, bn=policy, full_batch=whole))
+            edges[step] = edge_of_stability(update, norms[step], bn=policy, full_batch=whole)
         return edges
 
     def _facts(self, line: Edge, interrupted: bool) -> dict[str, Any]:
@@ -284,7 +291,15 @@ class _Series:
         return facts
 
 
-def _is_full_batch(run: Run) -> bool:
-    """Whether the run recorded one step per epoch."""
-    epochs = np.diff(run.steps["epoch"])
+def _rate_changes(rows: Mapping[str, np.ndarray], first: int, last: int) -> set[int]:
+    """Steps between two at which the learning rate changed, of many some evenly chosen ones."""
+    steps, changed = rows["step"][1:], np.diff(rows["lr"]) != 0
+    found = steps[changed & (steps > first) & (steps < last)].astype(int)
+    chosen = np.linspace(0, len(found) - 1, min(len(found), _MOST_CHANGES)).round().astype(int)
+    return set(found[chosen].tolist())
+
+
+def _is_full_batch(rows: Mapping[str, np.ndarray]) -> bool:
+    """Whether one step was recorded per epoch."""
+    epochs = np.diff(rows["epoch"])
     return bool(epochs.size) and bool((epochs == 1).all())

@@ -270,7 +270,7 @@ def _trace(run: Run) -> str:
 
 
 def _multiplier(run: Run) -> str:
-    return number(_newest(run, "stability").multiplier)
+    return f"{_newest(run, 'stability').multiplier:.4f}"
 
 
 def _rise(run: Run) -> str:

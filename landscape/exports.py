@@ -220,7 +220,13 @@ def record(drawing: Drawing) -> tuple[dict[str, Any], dict[str, Result | Columns
         "subject": name(subject),
         "style": {key: name(value) for key, value in style.items()},
         "captions": [
-            caption(content, style.get("quantity"), _panels(drawing), style.get("scale"))
+            caption(
+                content,
+                style.get("quantity"),
+                _panels(drawing),
+                style.get("scale"),
+                together=isinstance(drawing.subject, list) and len(drawing.subject) > 1,
+            )
             for content in found
             if isinstance(content, Result)
         ],

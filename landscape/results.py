@@ -427,6 +427,11 @@ class Curvature(Result):
     """Largest eigenvalue at which the run's optimizer is stable; empty where there is no line."""
     edge_label: str = ""
     """What the edge is of, e.g. "2 (1 + β) / η"; or why there is none."""
+    edge_step: np.ndarray = axes("level", int, empty=True)
+    """Steps from which the edge has its next level: checkpoints, and where the learning rate
+    changed between them."""
+    edge_level: np.ndarray = axes("level", empty=True)
+    """The edge from each of these steps on; NaN where there is none."""
     multiplier: np.ndarray = axes("c", empty=True)
     """Stability multiplier of the run's update map; 1 is the edge."""
     multiplier_residual: np.ndarray = axes("c", empty=True)

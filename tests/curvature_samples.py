@@ -165,6 +165,8 @@ def curvature(*, scale: float = 1.0, edge: bool = True, checkpoints: int = 9) ->
         learning_rate=np.where(after, 0.01, 0.1),
         edge=lines if edge else np.empty(0),
         edge_label=label,
+        edge_step=(480 * at).astype(int) if edge else np.empty(0, int),
+        edge_level=lines if edge else np.empty(0),
         multiplier=0.7 + 0.32 * at,
         multiplier_residual=np.full(c, 1e-4),
         swing=0.4 + 0.5 * at,

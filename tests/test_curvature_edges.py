@@ -47,7 +47,7 @@ def test_without_batch_statistics_there_is_no_line(small):
     found = measure_curvature(
         run, Objective(model, loss_fn, data), checkpoints=[2], k=1, probes=0, seed=0
     )
-    assert found.edge.size == 0
+    assert found.edge.size == found.edge_step.size == found.edge_level.size == 0
     assert 'not under bn="frozen"' in found.edge_label
     assert found.facts["bn"] == "frozen"
 
@@ -151,6 +151,11 @@ def test_lines_of_runs_with_batches_are_guides_and_follow_the_learning_rate(thre
     np.testing.assert_allclose(found.learning_rate, [0.05, 0.002])
     np.testing.assert_allclose(found.edge, 2 * 1.9 / found.learning_rate - 5e-4)
     assert "with smaller batches an upper guide" in found.facts["edge_holds"]
+    changes = np.flatnonzero(np.diff(run.steps["lr"][:20])) + 1
+    assert len(changes) == 2
+    levels = [0, *changes, 20]
+    np.testing.assert_array_equal(found.edge_step, levels)
+    np.testing.assert_allclose(found.edge_level, 2 * 1.9 / run.steps["lr"][levels] - 5e-4)
 
 
 def test_an_unknown_optimizer_has_no_line_and_no_multiplier(tmp_path):

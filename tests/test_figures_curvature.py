@@ -216,6 +216,10 @@ def test_a_caption_tells_of_the_panels_that_are_drawn_only():
     (layers,) = record(Drawing(function="draw_layers", subject=shown))[0]["captions"]
     assert "Layers:" in layers
     assert "eigenvalues" not in layers
+    items = [("a", 0, shown), ("b", 1, shown)]
+    for told in record(Drawing(function="draw_curvature", subject=items))[0]["captions"]:
+        assert "Line: λ1." in told
+        assert "lowest" not in told
     drawing = Drawing(function="draw_density", subject=deflated_density(), style={"scale": "log"})
     assert "per decade of |λ|" in record(drawing)[0]["captions"][0]
 
@@ -285,12 +289,24 @@ def test_measures_of_runs_meet_by_name_and_what_one_lacks_is_a_dash():
     )
     table = sharpness_table([("a", 0, one), ("b", 1, other)])
     assert [name for name, _ in table.measures] == [*one.names, "m-sharpness"]
-    assert table.measures[0] == ("λmax", "residual 1e−3 / residual 2e−4")
+    assert table.measures[0] == ("λmax", "residual 1e−3 / 2e−4")
     assert [cell.text for cell in table.cells[5]] == ["≥ 0.0517 ± 0.0011", "–"]
     assert [cell.text for cell in table.cells[6]] == ["–", "≥ 0.0517 ± 0.0011"]
     assert table.audit == ()
+    assert table.measures[1:6] == tuple(zip(one.names[1:], one.settings[1:], strict=True))
     same = table.cells[3]
     assert [cell.value for cell in same] == ["0.0401", "0.0401"]
+
+
+def test_numbers_of_settings_that_differ_stand_beside_each_other_and_other_words_apart():
+    runs = [
+        (label, 0, replace(sharpness(), settings=(setting, *sharpness().settings[1:])))
+        for label, setting in (("a", "ρ 0.5, 2 pairs ±e"), ("b", "ρ 0.5, 12 pairs ±e"))
+    ]
+    assert sharpness_table(runs).measures[0][1] == "ρ 0.5, 2 / 12 pairs ±e"
+    third = replace(sharpness(), settings=("box 0.5", *sharpness().settings[1:]))
+    table = sharpness_table([*runs, ("c", 0, third)])
+    assert table.measures[0][1] == "ρ 0.5, 2 pairs ±e / ρ 0.5, 12 pairs ±e / box 0.5"
 
 
 # -- numbers ----------------------------------------------------------------------------------
@@ -310,16 +326,13 @@ def test_deflated_outliers_are_stems_whatever_other_pairs_were_found():
     assert np.trapezoid(curve.middle, curve.x) == pytest.approx(995, rel=1e-3)
 
 
-def test_an_edge_holds_to_the_drop_or_the_next_checkpoint_and_has_gaps():
-    shown = replace(curvature(), edge=[38.0] * 4 + [np.nan, 40.0, 400.0, 400.0, 400.0])
-    first, second = edge_segments(shown, [(330.0, 0.01)], 500.0)
-    assert first[0].tolist() == [0.0, 38.0]
-    assert first[-1].tolist() == [240.0, 38.0]
-    assert second[0].tolist() == [300.0, 40.0]
-    assert [330.0, 40.0] in second.tolist()
-    assert [330.0, 400.0] in second.tolist()
-    assert second[-1].tolist() == [500.0, 400.0]
-    assert edge_segments(curvature(edge=False), [], 500.0) == []
+def test_an_edge_holds_to_its_next_level_and_the_last_one_to_the_end():
+    shown = replace(curvature(), edge_step=[0, 60, 240, 330], edge_level=[38, np.nan, 40, 400])
+    first, second = edge_segments(shown, 500.0)
+    assert first.tolist() == [[0, 38], [60, 38]]
+    assert second.tolist() == [[240, 40], [330, 40], [330, 400], [500, 400]]
+    assert edge_segments(shown, 100.0)[1][-1].tolist() == [330, 400]
+    assert edge_segments(curvature(edge=False), 500.0) == []
 
 
 def test_the_scree_is_sorted_by_magnitude_or_sign_and_knows_what_is_within():

@@ -69,10 +69,11 @@ def test_a_checkpoint_that_did_not_converge_is_hollow_and_says_so():
 
 
 def test_the_edge_is_a_staircase_with_its_formula_and_ends_where_none_is_known():
-    result = curvature()
+    result = replace(curvature(), edge_step=[0, 70, 200], edge_level=[38.0, 50.0, np.nan])
     figure = interactive.plot_curvature(result)
     edge = drawn(figure, "edge")
-    np.testing.assert_array_equal(edge.y, result.edge)
+    np.testing.assert_array_equal(edge.x, result.edge_step)
+    np.testing.assert_array_equal(edge.y, result.edge_level)
     assert edge.line.shape == "hv"
     assert np.isnan(edge.y).any()
     assert "2 (1 + β) / η" in texts(figure)
@@ -82,7 +83,7 @@ def test_the_edge_is_a_staircase_with_its_formula_and_ends_where_none_is_known()
 
 
 def test_the_edge_fits_on_the_axis_though_it_is_far_above():
-    far = replace(curvature(), edge=np.full(9, 4000.0))
+    far = replace(curvature(), edge_level=np.full(9, 4000.0))
     low, high = interactive.plot_curvature(far).layout.yaxis.range
     assert low < np.log10(far.eigenvalues.min())
     assert high > np.log10(4000)

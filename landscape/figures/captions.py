@@ -57,6 +57,8 @@ def caption(
     quantity: str | None = None,
     panels: Sequence[str] | None = None,
     scale: str | None = None,
+    *,
+    together: bool = False,
 ) -> str:
     """One paragraph for under a figure: what it shows, then how it was measured.
 
@@ -65,9 +67,10 @@ def caption(
         quantity: What a figure of it shows, where that is not the loss.
         panels: Which panels a figure of curvature through training has, where not all.
         scale: "log" for a density over |λ|.
+        together: Whether the figure shows several runs.
     """
     if isinstance(result, Curvature) and panels:
-        subject = curvature_subject(result, panels)
+        subject = curvature_subject(result, panels, together=together)
     elif isinstance(result, Density) and scale == "log":
         subject = density_subject(result, over_magnitude=True)
     else:

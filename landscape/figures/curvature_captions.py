@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -213,15 +214,17 @@ def _swing(facts: dict[str, Any]) -> str:
     )
 
 
-def curvature_subject(result: Curvature, panels: Sequence[str] = PANELS) -> str:
-    """What is followed through training, panel by panel."""
+def curvature_subject(
+    result: Curvature, panels: Sequence[str] = PANELS, *, together: bool = False
+) -> str:
+    """What is followed through training, panel by panel; of runs together the largest only."""
     steps = result.step
     span = f", {count(len(steps))} checkpoint{'s' if len(steps) != 1 else ''}"
     if len(steps) > 1:
         span += f", steps {count(steps[0])} to {count(steps[-1])}"
     text = f"Curvature{_of(result.facts, step=False)} through training{span}."
     told = {
-        "eigenvalues": _eigenvalues,
+        "eigenvalues": partial(_eigenvalues, together=together),
         "trace": _trace,
         "alignment": _alignment,
         "rayleigh": _rayleigh,
@@ -231,10 +234,12 @@ def curvature_subject(result: Curvature, panels: Sequence[str] = PANELS) -> str:
     return _sentences(text, *(told[panel](result) for panel in panels), _interrupted(result.facts))
 
 
-def _eigenvalues(result: Curvature) -> str:
+def _eigenvalues(result: Curvature, together: bool) -> str:
     size = result.eigenvalues.shape[1] if result.eigenvalues.ndim > 1 else 0
-    text = f"Lines: the {count(size)} largest eigenvalues" if size > 1 else "Line: λ1"
-    text += ", and the lowest." if np.isfinite(result.lowest).any() else "."
+    more = size > 1 and not together
+    text = f"Lines: the {count(size)} largest eigenvalues" if more else "Line: λ1"
+    lowest = np.isfinite(result.lowest).any() and not together
+    text += ", and the lowest." if lowest else "."
     loose = int((~result.converged).sum()) if result.converged.size else 0
     edge = ""
     if np.isfinite(result.edge).any():

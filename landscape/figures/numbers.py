@@ -75,3 +75,13 @@ def step(value: float) -> str:
         ('0', '500', '20k', '2.5k')
     """
     return short(value / 1000) + "k" if abs(value) >= 1000 else short(value)
+
+
+def layer_label(name: str) -> str:
+    """A layer's name; one that is a number, as in nn.Sequential, says of what.
+
+    Example:
+        >>> layer_label("3"), layer_label("3.weight"), layer_label("fc")
+        ('layer 3', '3.weight', 'fc')
+    """
+    return f"layer {name}" if name.isdecimal() else name

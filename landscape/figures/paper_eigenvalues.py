@@ -42,7 +42,7 @@ def draw_eigenvalue_panel(axes: Axes, items: Sequence[Run], frame: Frame) -> lis
     """The largest eigenvalues, the lowest of a single run, and the edges; gives the end labels."""
     alone, lowest = len(items) == 1, _lowest(items)
     rows = [run.eigenvalues[:, : frame.most if alone else 1] for _, _, run in items]
-    edges = [run.edge for _, _, run in items]
+    edges = [run.edge_level for _, _, run in items]
     _eigenvalue_axis(axes, [*rows, lowest], edges, frame)
     labels = run_ends(items, [leading(run) for _, _, run in items])
     if alone:
@@ -104,7 +104,7 @@ def _draw_edges(axes: Axes, items: Sequence[Run], lines: Any, frame: Frame) -> N
     """The edges of all runs, equal ones once; several are told apart by their runs' names."""
     found: list[tuple[str, str, list[np.ndarray]]] = []
     for label, _, run in items:
-        segments = edge_segments(run, frame.drops, frame.last)
+        segments = edge_segments(run, frame.last)
         if segments and not any(_alike(segments, known) for _, _, known in found):
             found.append((label, run.edge_label, segments))
     taken = []

@@ -11,7 +11,7 @@ from landscape.figures import palette
 from landscape.figures.curvature_facts import interval_text
 from landscape.figures.estimate_words import plus_minus
 from landscape.figures.items import Items, items_of
-from landscape.figures.numbers import count, short
+from landscape.figures.numbers import count, layer_label, short
 from landscape.figures.paper_axes import (
     add_color_bar,
     basin_map,
@@ -58,7 +58,7 @@ def _rows(layers: tuple[str, ...], venue: Venue, width: float) -> _Rows:
     many = len(layers) > _FEW
     size = max(6.0, venue.ticks - 1) if many else venue.ticks
     room = _NAMES * width * 72
-    names = [_cut(name, room, size) for name in layers]
+    names = [_cut(layer_label(name), room, size) for name in layers]
     widest = max((text_width(name, size) for name in names), default=0.0)
     row = (_TIGHT if many else _ROW) * venue.scale
     # pixels widen letters: 8 % of room for that

@@ -15,6 +15,7 @@ from landscape.figures.sharpness_tables import Cell, SharpnessTable, sharpness_t
 from landscape.results import Sharpness
 
 _GAP = 10.0  # points at 8 pt between columns
+_SPACE = 0.35  # em between a value and its error
 _LINE, _ROW, _PAD = 1.12, 0.42, 3.0  # line height in em, space between rows in em, rule to text
 _SHARES = (0.4, 0.3, 0.24, 0.19, 0.15, 0.12)
 """Of the text width that a column of words may take: the first with which the table fits it."""
@@ -122,7 +123,7 @@ def _numbers(head: str, cells: list[Cell], venue: Venue) -> _Column:
     size = venue.ticks
     parts = [_parts(cell) for cell in cells]
     widths = tuple(
-        max(text_width(part, size) + (0.15 * size if part else 0.0) for part in column)
+        max(text_width(part, size) + (_SPACE * size if part else 0.0) for part in column)
         for column in zip(*parts, strict=True)
     )
     heads = [head] if head == "value" else _broken(head, 0.2 * 72 * venue.text, size)
@@ -227,7 +228,7 @@ def _draw_cell(
     digits, after, _ = column.parts
     dot = column.left + digits
     shared: Any = {"fontsize": venue.ticks, "va": "baseline"}
-    gap = 0.15 * venue.ticks
+    gap = _SPACE * venue.ticks
     axes.text(dot, top, whole, ha="right", **shared)
     axes.text(dot, top, decimals, **shared)
     axes.text(dot + after + gap, top, error, color=MUTED, **shared)

@@ -179,7 +179,7 @@ def _beside(curvature: Curvature, quantity: str, most: int) -> list[np.ndarray]:
         return [np.ones(1), curvature.swing]
     if quantity != "eigenvalues":
         return []
-    return [curvature.eigenvalues[:, 1:most], curvature.edge]
+    return [curvature.eigenvalues[:, 1:most], curvature.edge_level]
 
 
 def _bar_ends(items: Items[Curvature], followed: Followed) -> list[np.ndarray]:
@@ -285,16 +285,15 @@ def _add_smaller(
 
 
 def _add_edge(figure: go.Figure, curvature: Curvature, scale: str, theme: str) -> None:
-    """The edge of stability as a staircase: it holds from one checkpoint to the next."""
-    known = np.flatnonzero(np.isfinite(curvature.edge))
+    """The edge of stability as a staircase."""
+    step, level = curvature.edge_step, curvature.edge_level
+    known = np.flatnonzero(np.isfinite(level))
     if not known.size:
         return
-    label = curvature.edge_label
-    _add_edge_line(figure, curvature.step, curvature.edge, label, theme)
-    first = int(known[0])
-    height = float(curvature.edge[first])
-    height = float(np.log10(height)) if scale == "log" else height
-    _add_edge_label(figure, float(curvature.step[first]), height, label, theme)
+    label, first = curvature.edge_label, int(known[0])
+    _add_edge_line(figure, step, level, label, theme)
+    height = float(np.log10(level[first])) if scale == "log" else float(level[first])
+    _add_edge_label(figure, float(step[first]), height, label, theme)
 
 
 def _add_edge_label(figure: go.Figure, x: float, y: float, text: str, theme: str) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from landscape.figures import palette
-from landscape.figures.numbers import short
+from landscape.figures.numbers import layer_label, short
 from landscape.figures.scales import SignedLog, nice_ticks
 from landscape.figures.template import add_color_bar, new_figure, zero_line
 from landscape.results import Curvature, Trace
@@ -209,7 +209,7 @@ def _dots(
 
 def _names(names: tuple[str, ...]) -> list[str]:
     """Names short enough for an axis; what is left out is in the middle."""
-    half = (_LONGEST - 1) // 2
+    half, names = (_LONGEST - 1) // 2, tuple(map(layer_label, names))
     return [n if len(n) <= _LONGEST else f"{n[:half]}…{n[-half:]}" for n in names]
 
 

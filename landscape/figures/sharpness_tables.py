@@ -1,6 +1,7 @@
 """Sharpness as a table of words: one row for each measure, as text, LaTeX, or for a figure."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,9 @@ from landscape.figures.estimate_words import interval, value_and_error
 from landscape.figures.items import Items, items_of
 from landscape.figures.numbers import MINUS, NONE, THIN_SPACE, number
 from landscape.results import Sharpness
+
+
+_NUMBER = re.compile(rf"(\d[\d.{THIN_SPACE}]*(?:e{MINUS}?\d+)?)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +51,7 @@ def sharpness_table(
 ) -> SharpnessTable:
     """Sort the measures of runs into rows: those of equal name share one, in their order.
 
-    Settings that differ between runs stand beside each other.
+    Settings that differ between runs stand beside each other: numbers in the order of the runs.
 
     Args:
         sharpness: One result, or (label, color, result) of each run.
@@ -76,7 +80,16 @@ def _rows(result: Sharpness) -> list[tuple[str, int]]:
 
 def _settings(items: Sequence[tuple[str, int, Sharpness]], row: tuple[str, int]) -> str:
     found = [dict(zip(_rows(r), r.settings, strict=True)).get(row, "") for _, _, r in items]
-    return " / ".join(dict.fromkeys(setting for setting in found if setting))
+    return _together([setting for setting in found if setting])
+
+
+def _together(settings: list[str]) -> str:
+    """Settings of several runs: numbers that differ stand beside each other, in order of runs."""
+    parts = [_NUMBER.split(setting) for setting in settings]
+    if len({tuple(part[::2]) for part in parts}) > 1:  # in other words
+        return " / ".join(dict.fromkeys(settings))
+    places = zip(*parts, strict=True)
+    return "".join(" / ".join(p) if len(set(p)) > 1 else p[0] for p in places)
 
 
 def _cell(result: Sharpness, row: tuple[str, int]) -> Cell:

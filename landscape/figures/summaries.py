@@ -164,24 +164,17 @@ def eigenvalue_history(
     return np.array([float(step) for step, _ in ordered]), rows
 
 
-def edge_segments(
-    curvature: Curvature, drops: Sequence[tuple[float, float]], end: float
-) -> list[np.ndarray]:
+def edge_segments(curvature: Curvature, end: float) -> list[np.ndarray]:
     """The edge of stability as staircases (step, λ) [points, 2], one for each stretch without gap.
 
-    An edge holds until the learning rate falls, or else until the next checkpoint; the last one
-    until `end`.
+    A level holds until the next one, the last until `end`.
     """
-    edge, step = curvature.edge, curvature.step.astype(float)
-    known = np.isfinite(edge)
+    level, step = curvature.edge_level, curvature.edge_step.astype(float)
+    known, until = np.isfinite(level), np.append(step[1:], max([end, *step[-1:]]))
     segments: list[list[tuple[float, float]]] = []
     for i in np.flatnonzero(known):
-        after = step[i + 1] if i + 1 < len(step) else max(end, step[i])
-        until = min([float(at) for at, _ in drops if step[i] < at < after], default=after)
-        joined = segments and i > 0 and known[i - 1]
-        piece = [(step[i], edge[i]), (until, edge[i])]
-        if joined:
-            piece.insert(0, (segments[-1][-1][0], edge[i]))
+        piece = [(step[i], level[i]), (until[i], level[i])]
+        if i > 0 and known[i - 1]:
             segments[-1] += piece
         else:
             segments.append(piece)
