@@ -10,7 +10,6 @@ from landscape.figures.items import Items, items_of
 from landscape.figures.numbers import MINUS, NONE, THIN_SPACE, number
 from landscape.results import Sharpness
 
-
 _NUMBER = re.compile(rf"(\d[\d.{THIN_SPACE}]*(?:e{MINUS}?\d+)?)")
 
 
