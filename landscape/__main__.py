@@ -22,6 +22,7 @@ COMMANDS = {
     "train": Command(
         "train a preset and record the run", "landscape train --preset fashion-aace --out runs/a"
     ),
+    "data": Command("list the data sets, or fetch one", "landscape data cifar10"),
     "profile": Command("loss along a direction", "landscape profile runs/a --repeats 10"),
     "surface": Command(
         "loss on a plane", "landscape surface runs/a --plane trajectory --points 21"

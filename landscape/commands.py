@@ -34,20 +34,51 @@ def _train(parser: Parser, argv: list[str], companion: Companion) -> int:
             f"no preset {preset!r}{near(preset, presets)}; there are {', '.join(presets)}"
         )
     parser.add_argument("--out", required=True, help="folder of the new run")
+    about = "a problem of one's own, module:function or file.py:function, for data and model"
+    parser.add_argument("--problem", help=about)
     parser.add_options(config_module.TrainConfig)
     if preset is not None:
         parser.set_defaults(asdict(presets[preset]()))
     args = parser.read(argv)
+    own = None
+    if args.problem:
+        from landscape.problems import load_problem
+
+        for flag in ("--data", "--model", "--train-samples"):
+            if parser.peek(argv, flag):
+                raise ValueError(f"{flag} and --problem exclude each other; leave one out")
+        args.data = args.model = config_module.OWN
+        args.augment, args.train_samples = False, 0
+        own = (args.problem, load_problem(args.problem, {}, {}))
     config = parser.options(config_module.TrainConfig, args)
     with ProgressBar(f"train {Path(args.out).name}") as progress:
-        path = companion("training.loop").train(config, Path(args.out), progress=progress)
+        path = companion("training.loop").train(config, Path(args.out), own=own, progress=progress)
     from landscape.runs import Run
 
-    summary = Run(path).summary
+    run = Run(path)
+    accuracy, loss = (run.summary[f"test_{name}"] for name in ("accuracy", "loss"))
     print(
-        f"{path}: {config.steps} steps, test accuracy {number(100 * summary['test_accuracy'])} %, "
-        f"test loss {number(summary['test_loss'])}\nnext: landscape surface {path}"
+        f"{path}: {run.total_steps} steps, test accuracy {number(100 * accuracy)} %, "
+        f"test loss {number(loss)}\nnext: landscape surface {path}"
     )
+    return 0
+
+
+def _data(parser: Parser, argv: list[str], companion: Companion) -> int:
+    parser.add_argument("name", nargs="?", help="data set to fetch; without it all are listed")
+    args = parser.read(argv)
+    names = ("digits", *companion("training.config").DATA)
+    if args.name and args.name not in names:
+        raise ValueError(
+            f"no data set {args.name!r}{near(args.name, names)}; there are {', '.join(names)}"
+        )
+    sources = companion("training.datasets")
+    if args.name in sources.SOURCES:
+        with ProgressBar(f"read {args.name}") as progress:
+            sources.fetch_data(args.name, progress)
+    for name, about, where in sources.list_data():
+        if args.name in (None, name):
+            print(f"{name:10} {about}\n{'':10} {where}")
     return 0
 
 
@@ -187,6 +218,7 @@ def _demo(parser: Parser, argv: list[str], companion: Companion) -> int:
 _COMMANDS: dict[str, Callable[[Parser, list[str], Companion], int]] = {
     "demo": _demo,
     "train": _train,
+    "data": _data,
     "import": _import,
     "figure": _figure,
     "app": _app,

@@ -60,7 +60,7 @@ def run_demo(out: Path | None, companion: Companion, say: Say, *, data: str = "a
     """
     start = time.monotonic()
     sources = companion("training.data")
-    folder = out or sources.data_folder() / "demo"
+    folder = out or companion("training.data_folders").data_folder() / "demo"
     _check_folder(folder)
     dataset = sources.choose_data() if data == "auto" else sources.load_data(data)
     say(f"data: {dataset.name}, {dataset.why}")

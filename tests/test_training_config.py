@@ -12,7 +12,7 @@ from training.loop import perturbation_of
 
 def test_every_preset_carries_its_own_name_and_method():
     for name, preset in PRESETS.items():
-        data, _, method = name.partition("-")
+        data, *_, method = name.split("-")
         config = preset()
         assert (config.preset, config.data) == (name, data)
         assert config.method == {"aace": "sam+aace"}.get(method, method)
@@ -31,6 +31,58 @@ def test_fashion_presets_are_large_enough_to_show_something():
         assert config.train_samples >= 10_000
         assert config.steps >= 400
         assert config.steps // config.checkpoint_every >= 15
+
+
+@pytest.mark.parametrize("data", ["cifar10", "cifar100", "fashion", "food101"])
+@pytest.mark.parametrize(
+    ("net", "model", "batch_size"),
+    [("wrn", "wrn-28-10", 256), ("pyramidnet", "pyramidnet-272-200", 64)],
+)
+def test_presets_of_the_paper_have_its_settings(data, net, model, batch_size):
+    presets = {m: PRESETS[f"{data}-{net}-{m}"]() for m in ("sgd", "sam", "aace")}
+    assert {m: preset.epochs for m, preset in presets.items()} == {
+        "sgd": 400,
+        "sam": 200,
+        "aace": 200,
+    }
+    assert {m: preset.resolved_rho for m, preset in presets.items()} == {
+        "sgd": None,
+        "sam": 0.05,
+        "aace": 0.2,
+    }
+    for preset in presets.values():
+        assert (preset.model, preset.batch_size) == (model, batch_size)
+        assert (preset.lr, preset.momentum, preset.weight_decay) == (0.1, 0.9, 5e-4)
+        assert preset.train_samples == preset.evaluation_samples == 0
+        assert preset.zero_head is (net == "wrn")
+        assert preset.augment
+        assert not preset.aace_normalize
+        resolved = preset.with_steps(50_000)
+        per_epoch = 50_000 // batch_size
+        assert resolved.steps == preset.epochs * per_epoch
+        drops = [0, 0.3, 0.6, 0.8]
+        rates = [resolved.lr_at(round(drop * resolved.steps)) for drop in drops]
+        assert rates == pytest.approx([0.1, 0.02, 0.004, 0.0008])
+    recipes = {
+        "cifar10": "crop-flip-cutout",
+        "cifar100": "crop-flip-cutout",
+        "fashion": "cutout",
+        "food101": "flip-cutout",
+    }
+    assert {preset.resolved_recipe for preset in presets.values()} == {recipes[data]}
+
+
+def test_small_presets_keep_their_recipes():
+    assert PRESETS["fashion-sam"]().resolved_recipe == "flip"
+    assert PRESETS["digits-sam"]().resolved_recipe == "shift"
+    assert TrainConfig(data="folder:pets", model="resnet-18").resolved_recipe == "crop-flip"
+
+
+def test_epochs_become_steps_of_full_batches():
+    config = TrainConfig(steps=0, epochs=3, batch_size=64)
+    resolved = config.with_steps(1000)
+    assert (resolved.steps, resolved.epochs) == (3 * 15, 0)
+    assert resolved.with_steps(5) == resolved
 
 
 def test_settings_without_a_radius_mean_that_of_the_perturbation_itself():
@@ -83,6 +135,8 @@ def test_runs_that_differ_by_seed_alone_are_one_group():
         {"augment": False},
         {"precision": "bfloat16"},
         {"model": "mlp8"},
+        {"zero_head": True},
+        {"recipe": "flip"},
         {"batch_size": 32},
     ],
 )
@@ -102,8 +156,13 @@ def test_stored_settings_are_plain_json_and_hold_every_field():
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"data": "cifar"}, "fashion, digits"),
-        ({"model": "resnet"}, "conv28"),
+        ({"data": "cifar"}, "fashion, digits.*did you mean 'cifar10'"),
+        ({"data": "folder:"}, "folder:PATH"),
+        ({"data": "own", "model": "own"}, "augment must be false for own data"),
+        ({"model": "own", "augment": False}, "must be both own or none"),
+        ({"model": "resnet-19"}, "conv28.*did you mean 'resnet-1"),
+        ({"steps": 5, "epochs": 5}, "exclude each other, got 5 and 5"),
+        ({"steps": 0, "epochs": -1}, "epochs must be at least 0"),
         ({"method": "adam"}, "sgd, sam, sam\\+aace"),
         ({"precision": "float16"}, "bfloat16"),
         ({"steps": 0}, "steps must be at least 1"),

@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from landscape.objectives import load_theta
 from landscape.perturbations import aace, displacement, sam
+from landscape.problems import Problem
 from landscape.runs import Run
-from training import data, loop
+from training import data, loop, problems
 from training.config import PRESETS
 from training.loop import train
 from training.problems import PROBLEMS
@@ -236,6 +237,67 @@ def test_augmentation_is_of_the_data_set_and_can_be_turned_off():
     assert all(image.numpy().tobytes() in known for image in plain[1])
 
 
+def test_epochs_are_trained_as_the_steps_they_are(tmp_path):
+    by_epochs = _config("sgd", steps=0, epochs=2, train_samples=200, checkpoint_every=3)
+    by_steps = replace(by_epochs, steps=6, epochs=0)
+    first = Run(train(by_epochs, tmp_path / "a"))
+    second = Run(train(by_steps, tmp_path / "b"))
+    assert first.total_steps == 2 * (200 // 64) == 6
+    assert _same_record(first, second)
+    assert first.group == second.group
+    assert (first.config["steps"], first.config["epochs"]) == (6, 0)
+
+
+def test_a_crop_is_filled_with_black_of_each_channel():
+    raw = torch.randint(0, 256, (40, 2, 8, 8), dtype=torch.uint8).index_fill(
+        0, torch.tensor([0]), 0
+    )
+    inputs = data.normalize(raw, by=raw)
+    black = data.normalize(torch.zeros(1, 2, 1, 1, dtype=torch.uint8), by=raw).flatten()
+    config = _config("sgd", batch_size=40, recipe="crop-flip")
+    _, made, _ = next(loop._batches(config, (inputs, torch.zeros(40, dtype=torch.long))))
+    rows = made[:, :, 0].permute(1, 0, 2)  # the first line moves down in about half of the images
+    for channel in (0, 1):
+        filled = (rows[channel] == black[channel]).all(1)
+        assert 5 < filled.sum() < 35
+
+
+def test_a_run_records_and_rebuilds_a_head_of_zeros(tmp_path):
+    run = Run(train(_config("sam", model="mlp8", zero_head=True, **SHORT), tmp_path / "a"))
+    _, model = _rebuilt(run, 0)
+    assert model[-1].weight.eq(0).all()
+    assert run.steps["loss"][0] == pytest.approx(np.log(10))
+    assert run.problem["options"]["zero_head"] is True
+
+
+def _own_problem(loader: bool = False) -> Problem:
+    made = PROBLEMS["digits"](model="mlp8", train_samples=200)
+    if not loader:
+        return made
+    sets = [torch.utils.data.TensorDataset(*split) for split in (made.train, made.test)]
+    train, test = (torch.utils.data.DataLoader(part, batch_size=64) for part in sets)
+    return Problem(made.model, made.loss_fn, train, test)
+
+
+def test_a_problem_of_ones_own_is_trained_like_a_built_in_one(tmp_path):
+    own = _config("sam", data="own", model="own", augment=False, train_samples=0, **SHORT)
+    built_in = _config("sam", model="mlp8", augment=False, train_samples=200, **SHORT)
+    expected = Run(train(built_in, tmp_path / "a"))
+    for name, loader in (("b", False), ("c", True)):
+        run = Run(train(own, tmp_path / name, own=("mine.py:make", _own_problem(loader))))
+        assert _same_record(run, expected)
+        assert run.problem == {"name": "mine.py:make", "options": {}}
+        assert run.summary["test_loss"] == pytest.approx(expected.summary["test_loss"])
+
+
+def test_a_problem_of_ones_own_needs_test_data(tmp_path):
+    config = _config("sgd", data="own", model="own", augment=False, **SHORT)
+    problem = replace(_own_problem(), test=None)
+    with pytest.raises(ValueError, match="must have test data, got none"):
+        train(config, tmp_path / "a", own=("mine.py:make", problem))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_bfloat16_computes_otherwise_and_learns_the_same(tmp_path):
     losses = {}
     for precision in ("float32", "bfloat16"):
@@ -288,7 +350,7 @@ def test_missing_data_leave_nothing_behind(tmp_path, monkeypatch):
     def missing(name):
         raise ValueError("Fashion-MNIST is in none of here, there")
 
-    monkeypatch.setattr(loop, "load_data", missing)
+    monkeypatch.setattr(problems, "load_data", missing)
     with pytest.raises(ValueError, match="in none of"):
         train(PRESETS["fashion-sgd"](), tmp_path / "a")
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,32 @@ Nothing heavy is imported here, so that the command line can show every setting 
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Literal
+
+from landscape.terminal import near
+
+DATA = ("fashion", "digits", "cifar10", "cifar100", "svhn", "food101")
+"""The data sets by name; folder:PATH is one of the user's own."""
+
+MODELS = (
+    *("conv28", "conv8", "mlp8", "resnet-18", "resnet-20", "resnet-56"),
+    *("wrn-16-4", "wrn-28-2", "wrn-28-10", "pyramidnet-110", "pyramidnet-272-200", "vit-tiny"),
+)
+"""The names in training/models.py, which this module does not import: it needs torch."""
+
+OWN = "own"
+"""Data and model of a problem of one's own."""
+
+_RECIPES = {
+    "fashion": "flip",  # shifts cost 1 to 3 points in a few epochs
+    "digits": "shift",  # a digit's mirror image is no digit
+    "cifar10": "crop-flip-cutout",
+    "cifar100": "crop-flip-cutout",
+    "svhn": "crop-cutout",
+    "food101": "flip-cutout",
+    "folder": "crop-flip",
+}
 
 LABELS = {"sgd": "SGD", "sam": "SAM", "sam+aace": "SAM+AACE"}
 """The methods, and how legends and captions call them."""
@@ -21,16 +46,22 @@ class TrainConfig:
     """Settings of one training run; the whole of it is stored with the run.
 
     Attributes:
-        preset: Settings to begin with: fashion-sgd, fashion-sam, fashion-aace, digits-sgd,
-            digits-sam or digits-aace.
-        data: Data set: fashion (28×28, 10 classes) or digits (8×8, 10 classes).
-        model: Network, by the name in training/models.py; the number is its images' side.
+        preset: Settings to begin with: digits-METHOD or fashion-METHOD, which are small, or the
+            paper's DATA-wrn-METHOD and DATA-pyramidnet-METHOD for cifar10, cifar100, fashion and
+            food101; METHOD is sgd, sam or aace.
+        data: Data set: fashion (28×28), digits (8×8), cifar10, cifar100, svhn, food101 (32×32), or
+            folder:PATH with train/ and test/ of one's own, a folder of images per class in both.
+        model: Network: conv8 and mlp8 for digits, conv28 for fashion; resnet-18, resnet-20,
+            resnet-56, wrn-16-4, wrn-28-2, wrn-28-10, pyramidnet-110 and pyramidnet-272-200 for all
+            others, vit-tiny for 32×32.
+        zero_head: Begin with a last layer of zeros, as the paper's wrn-28-10.
         method: sgd, sam (normalized ascent on the task loss) or sam+aace (descent on AACE).
         rho: Radius of the perturbation, in weight units; by default 0.05 for sam, 0.2 for sam+aace.
         aace_normalize: Divide the AACE gradient by its norm, as SAM does.
         aace_threshold: Target mass AACE may leave on the true class, a probability.
         seed: Seed of weights, order of the samples and augmentation.
-        steps: Updates.
+        steps: Updates; 0 where epochs are set.
+        epochs: Passes over the training set instead of steps; 0 where steps are set.
         batch_size: Samples of a batch.
         lr: Learning rate at the start.
         lr_drops: Fractions of the training at which the learning rate drops, as [0.3,0.6].
@@ -38,7 +69,9 @@ class TrainConfig:
         momentum: Momentum of SGD.
         weight_decay: L2 penalty of SGD, on all parameters, per unit of weight.
         train_samples: Size of the class-balanced training subset; 0 takes all there is.
-        augment: Change the training images at random: mirror fashion, shift digits by a pixel.
+        augment: Change the training images at random, as the recipe says.
+        recipe: What is done to them: shift by a pixel, crop with a margin of 4 pixels, flip
+            (mirror), cutout of 16×16 pixels from every second; auto takes that of the data set.
         precision: float32, or bfloat16 autocast of the forward passes.
         device: auto takes a GPU where there is one; else a torch device, as cpu or cuda:1.
         checkpoint_every: Updates between checkpoints; 0 and the last are always kept.
@@ -47,14 +80,16 @@ class TrainConfig:
     """
 
     preset: str = ""
-    data: Literal["fashion", "digits"] = "fashion"
-    model: Literal["conv28", "conv8", "mlp8"] = "conv28"
+    data: str = "fashion"
+    model: str = "conv28"
+    zero_head: bool = False
     method: Literal["sgd", "sam", "sam+aace"] = "sgd"
     rho: float | None = None
     aace_normalize: bool = False
     aace_threshold: float = 0.0
     seed: int = 0
     steps: int = 600
+    epochs: int = 0
     batch_size: int = 128
     lr: float = 0.2
     lr_drops: tuple[float, ...] = (0.3, 0.6, 0.8)
@@ -63,6 +98,16 @@ class TrainConfig:
     weight_decay: float = 5e-4
     train_samples: int = 10_000
     augment: bool = True
+    recipe: Literal[
+        "auto",
+        "flip",
+        "shift",
+        "cutout",
+        "crop-flip",
+        "crop-cutout",
+        "flip-cutout",
+        "crop-flip-cutout",
+    ] = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
     device: str = "auto"
     checkpoint_every: int = 30
@@ -70,12 +115,17 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
-        _one_of("data", self.data, ("fashion", "digits"))
-        _one_of("model", self.model, ("conv28", "conv8", "mlp8"))
+        self._check_data_and_model()
         _one_of("method", self.method, tuple(LABELS))
         _one_of("precision", self.precision, ("float32", "bfloat16"))
-        for name in ("steps", "checkpoint_every"):
-            _check(name, getattr(self, name) >= 1, "at least 1", getattr(self, name))
+        _check("checkpoint_every", self.checkpoint_every >= 1, "at least 1", self.checkpoint_every)
+        _check("epochs", self.epochs >= 0, "at least 0", self.epochs)
+        if self.epochs and self.steps:
+            raise ValueError(
+                f"steps and epochs exclude each other, got {self.steps} and {self.epochs}; set one "
+                "of them to 0"
+            )
+        _check("steps", self.steps >= 1 or self.epochs, "at least 1, or epochs set", self.steps)
         _check("batch_size", self.batch_size >= 2, "at least 2 (BatchNorm)", self.batch_size)
         for name in ("seed", "train_samples", "evaluation_samples"):
             _check(name, getattr(self, name) >= 0, "at least 0", getattr(self, name))
@@ -96,6 +146,33 @@ class TrainConfig:
         _check("rho", rho is None or 0 < rho < math.inf, "above 0 and finite", rho)
         _check("aace_threshold", 0 <= threshold <= 1, "between 0 and 1", threshold)
 
+    def _check_data_and_model(self) -> None:
+        if OWN in (self.data, self.model):
+            both = (self.data, self.model)
+            _check("data and model", both == (OWN, OWN), f"both {OWN} or none", both)
+            _check("augment", not self.augment, "false for own data", self.augment)
+            return
+        if not (self.data.startswith("folder:") and self.data != "folder:"):
+            _one_of("data", self.data, (*DATA, "folder:PATH"))
+        _one_of("model", self.model, MODELS)
+
+    @property
+    def resolved_recipe(self) -> str:
+        """The recipe's name in `training.augmentation`, the data set's own where none is set."""
+        if self.recipe != "auto" or self.data == OWN:
+            return self.recipe
+        return _RECIPES[self.data.partition(":")[0]]
+
+    def with_steps(self, samples: int) -> "TrainConfig":
+        """Return the same with epochs turned into steps; an epoch has full batches only.
+
+        Args:
+            samples: Size of the training set.
+        """
+        if not self.epochs:
+            return self
+        return replace(self, steps=self.epochs * (samples // self.batch_size), epochs=0)
+
     @property
     def resolved_rho(self) -> float | None:
         """The radius, the method's own where none is set; None for SGD."""
@@ -110,8 +187,8 @@ class TrainConfig:
         return self.lr * self.lr_factor**drops
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as they are stored: defaults that depend on the method filled in."""
-        return {**asdict(self), "rho": self.resolved_rho}
+        """The settings as they are stored: defaults that depend on others filled in."""
+        return {**asdict(self), "rho": self.resolved_rho, "recipe": self.resolved_recipe}
 
 
 def settings_group(config: TrainConfig) -> str:
@@ -168,6 +245,34 @@ def fashion_aace() -> TrainConfig:
     return replace(fashion_sgd(), preset="fashion-aace", method="sam+aace")
 
 
+def paper(data: str, model: str, method: str) -> TrainConfig:
+    """Return a run of the AACE paper: 200 epochs, and as SGD has one gradient a step, its 400.
+
+    Args:
+        data: cifar10, cifar100, fashion or food101.
+        model: wrn for WRN-28-10, or pyramidnet for PyramidNet-272 with α 200.
+        method: sgd, sam or aace.
+
+    Source: Ratchatorn and Tanaka, ICIP 2024, and its code.
+    """
+    wide = model == "wrn"
+    return TrainConfig(
+        preset=f"{data}-{model}-{method}",
+        data=data,
+        model="wrn-28-10" if wide else "pyramidnet-272-200",
+        zero_head=wide,
+        method="sam+aace" if method == "aace" else method,
+        steps=0,
+        epochs=400 if method == "sgd" else 200,
+        batch_size=256 if wide else 64,
+        lr=0.1,
+        train_samples=0,
+        recipe="cutout" if data == "fashion" else "auto",
+        checkpoint_every=2000 if wide else 8000,  # 10 epochs of CIFAR
+        evaluation_samples=0,
+    )
+
+
 PRESETS: dict[str, Callable[[], TrainConfig]] = {
     "digits-sgd": digits_sgd,
     "digits-sam": digits_sam,
@@ -175,6 +280,12 @@ PRESETS: dict[str, Callable[[], TrainConfig]] = {
     "fashion-sgd": fashion_sgd,
     "fashion-sam": fashion_sam,
     "fashion-aace": fashion_aace,
+    **{
+        f"{data}-{model}-{method}": partial(paper, data, model, method)
+        for data in ("cifar10", "cifar100", "fashion", "food101")
+        for model in ("wrn", "pyramidnet")
+        for method in ("sgd", "sam", "aace")
+    },
 }
 """The presets by the name that the command line takes."""
 
@@ -185,4 +296,5 @@ def _check(name: str, holds: bool, expected: str, got: object) -> None:
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    _check(name, value in allowed, f"one of {', '.join(allowed)}", repr(value))
+    told = f"{value!r}{near(value, allowed)}"
+    _check(name, value in allowed, f"one of {', '.join(allowed)}", told)

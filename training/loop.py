@@ -27,15 +27,10 @@ from landscape.perturbations import Perturbation, aace, sam
 from landscape.problems import Problem
 from landscape.recorders import Recorder
 
-from .config import LABELS, TrainConfig, settings_group
-from .data import augment_batch, balanced_subset, load_data
-from .problems import make_problem
-
-AUGMENTATION: dict[str, dict[str, Any]] = {
-    "fashion": {"shift": 0, "flip": True},  # shifts cost 1 to 3 points in a few epochs
-    "digits": {"shift": 1, "flip": False},  # a digit's mirror image is no digit
-}
-"""Largest shift (pixels) and mirroring of the training images, by data set."""
+from .augmentation import RECIPES, augment_batch
+from .config import LABELS, OWN, TrainConfig, settings_group
+from .data import balanced_subset
+from .problems import problem_of, read_own
 
 _TASK_GRADIENT_EVERY = 50  # updates between gradients of the task loss where AACE needs none
 _EVALUATION_BATCH = 1000
@@ -43,7 +38,11 @@ _TEST_PART_SEED = 0
 
 
 def train(
-    config: TrainConfig, out: str | Path, *, progress: Callable[[int, int], None] | None = None
+    config: TrainConfig,
+    out: str | Path,
+    *,
+    own: tuple[str, Problem] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Train as the config says and record everything in a new run folder.
 
@@ -57,6 +56,8 @@ def train(
     Args:
         config: Settings.
         out: The run's folder; it must not exist.
+        own: A problem of one's own, which is trained instead of the config's data and model, and
+            its name, as "module:function". Targets are classes.
         progress: Called with (updates done, updates in all) after each.
 
     Returns:
@@ -74,10 +75,10 @@ def train(
             f"the output folder must not exist, but {out} does; choose another --out"
         )
     device = _device(config.device)
-    dataset = load_data(config.data)
-    options = {"model": config.model, "seed": config.seed, "train_samples": config.train_samples}
-    problem = _on_device(make_problem(dataset, **options), device)
+    problem, origin, told = problem_of(config) if own is None else _of_own(config, *own)
+    problem = _on_device(problem, device)
     batches = _batches(config, problem.train)
+    config = config.with_steps(len(problem.train[0]))
     test_part = _test_part(problem.test, config.evaluation_samples)
     optimizer = _optimizer(config, problem.model)
     with (
@@ -88,7 +89,7 @@ def train(
             problem.model,
             optimizer,
             checkpoint_every=config.checkpoint_every,
-            problem={"name": config.data, "options": options},
+            problem=origin,
             config=config.to_json(),
             method=LABELS[config.method],
             total_steps=config.steps,
@@ -111,8 +112,19 @@ def train(
         evaluation = _evaluate(problem, test_part)
         recorder.add_evaluation(evaluation.loss, evaluation.accuracy)
         recorder.summary |= _final_numbers(problem)
-        recorder.summary |= {"data": dataset.name, "data_source": dataset.source}
+        recorder.summary |= told
     return out
+
+
+def _of_own(
+    config: TrainConfig, name: str, problem: Problem
+) -> tuple[Problem, dict[str, Any], dict[str, str]]:
+    """As `problem_of`; what rebuilds the problem is code that has to be named again."""
+    if config.data != OWN:
+        raise ValueError(
+            f"data must be {OWN} where a problem of one's own is trained, got {config.data}"
+        )
+    return read_own(problem), {"name": name, "options": {}}, {"data": name, "data_source": name}
 
 
 def _update(
@@ -202,15 +214,16 @@ def _endless_batches(
     config: TrainConfig, inputs: Tensor, targets: Tensor, per_epoch: int
 ) -> Iterator[tuple[float, Tensor, Tensor]]:
     order, augmentation = (_generator(config.seed, use) for use in ("order", "augmentation"))
-    background = inputs.min().item()
+    if config.augment:
+        recipe = RECIPES[config.resolved_recipe]
+        background = inputs.amin((0, 2, 3))  # black, as if padded before they were normalized
     epoch = 0
     while True:
         indices = torch.randperm(len(inputs), generator=order).to(inputs.device)
         for number, index in enumerate(indices.split(config.batch_size)[:per_epoch]):
             batch = inputs[index]
             if config.augment:
-                how = AUGMENTATION[config.data]
-                batch = augment_batch(batch, augmentation, **how, background=background)
+                batch = augment_batch(batch, augmentation, recipe, background=background)
             yield epoch + number / per_epoch, batch, targets[index]
         epoch += 1
 

@@ -51,7 +51,7 @@ class _WideBlock(nn.Module):
 
 
 def _groups(block: type[nn.Module], blocks: int, width: int, widths: list[int]) -> list[nn.Module]:
-    """Three groups of blocks; the second and third halve the image."""
+    """Groups of blocks, one for each width; all but the first halve the image."""
     layers = []
     for group, wider in enumerate(widths):
         for index in range(blocks):
@@ -61,7 +61,7 @@ def _groups(block: type[nn.Module], blocks: int, width: int, widths: list[int]) 
     return layers
 
 
-def resnet(depth: int, classes: int, channels: int) -> nn.Module:
+def resnet(depth: int, classes: int, channels: int) -> nn.Sequential:
     """Return ResNet-`depth` for 32×32 images, weights not yet drawn.
 
     Where the width changes the shortcut is a 1×1 convolution with BatchNorm (option B of the
@@ -85,7 +85,30 @@ def resnet(depth: int, classes: int, channels: int) -> nn.Module:
     )
 
 
-def wide_resnet(depth: int, factor: int, classes: int, channels: int) -> nn.Module:
+def resnet_18(classes: int, channels: int) -> nn.Sequential:
+    """Return ResNet-18 for 32×32 images, weights not yet drawn.
+
+    The net for ImageNet with its first layers changed, as is usual on CIFAR: a 3×3 convolution
+    without stride and no pooling behind it.
+
+    Args:
+        classes: Number of outputs.
+        channels: Channels of the images.
+
+    Source: He et al., Deep Residual Learning, CVPR 2016, table 1.
+    """
+    return nn.Sequential(
+        _convolution(channels, 64, 3),
+        nn.BatchNorm2d(64),
+        nn.ReLU(),
+        *_groups(_Block, 2, 64, [64, 128, 256, 512]),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(512, classes),
+    )
+
+
+def wide_resnet(depth: int, factor: int, classes: int, channels: int) -> nn.Sequential:
     """Return WRN-`depth`-`factor` for 32×32 images, without dropout, weights not yet drawn.
 
     Args:
