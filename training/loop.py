@@ -9,7 +9,6 @@ train(PRESETS["fashion-aace"](), "runs/a")
 """
 
 import hashlib
-import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from landscape.recorders import Recorder
 
 from .config import LABELS, TrainConfig, settings_group
 from .data import augment_batch, balanced_subset, load_data
+from .failures import FiniteWatch
 from .problems import make_problem
 
 AUGMENTATION: dict[str, dict[str, Any]] = {
@@ -64,8 +64,8 @@ def train(
 
     Raises:
         FileExistsError: The folder exists.
-        ValueError: The data are missing or don't fit the settings, and nothing was written; or the
-            loss stopped being finite: the run then reads as failed and holds all steps up to it.
+        ValueError: The data are missing or don't fit the settings, and nothing was written; or
+            numbers stopped being finite: the run then reads as failed, with all steps before.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the run then reads as failed, with all steps so far.
     """
     out = Path(out)
@@ -95,6 +95,8 @@ def train(
             group=settings_group(config),
         ) as recorder,
     ):
+        hint = "lr" if config.method == "sgd" else "lr or rho"
+        watch = FiniteWatch(problem.model, out, lr_at=config.lr_at, hint=hint)
         for step in range(config.steps):
             if step % config.checkpoint_every == 0:
                 evaluation = _evaluate(problem, test_part)
@@ -104,8 +106,11 @@ def train(
                 group["lr"] = config.lr_at(step)
             epoch, inputs, targets = next(batches)
             row = _update(config, problem, optimizer, inputs, targets, step)
+            watch.add(step, row)
+            if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
+                watch.check(step, now=True)  # what is not finite is not kept
             recorder.step(**row, epoch=epoch)
-            _check_finite(row, step, config)
+            watch.check(step)
             if progress is not None:
                 progress(step + 1, config.steps)
         evaluation = _evaluate(problem, test_part)
@@ -251,17 +256,6 @@ def _final_numbers(problem: Problem) -> dict[str, float]:
         "train_loss": training.loss,
         "train_accuracy": training.accuracy,
     }
-
-
-def _check_finite(row: dict[str, Any], step: int, config: TrainConfig) -> None:
-    for name in ("loss", "perturbed_loss"):
-        if name in row and not math.isfinite(row[name]):
-            hint = "lr" if config.method == "sgd" else "lr or rho"
-            raise ValueError(
-                f"the {name.replace('_', ' ')} must stay finite, got {float(row[name])} at step "
-                f"{step} with lr {config.lr_at(step):g}; choose a smaller {hint}. The run keeps "
-                "the steps up to it and reads as failed"
-            )
 
 
 def _device(name: str) -> torch.device:
