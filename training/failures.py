@@ -42,6 +42,7 @@ class FiniteWatch:
         self._device = self._parameters[0].device
         self._run, self._lr_at, self._hint = run, lr_at, hint
         self._every = every or (1 if self._device.type == "cpu" else EVERY)
+        self._zero = torch.zeros((), device=self._device)
         count = len(_LOSSES) + 2 * len(named)
         self._first = torch.full((count,), _NEVER, device=self._device)
 
@@ -53,14 +54,11 @@ class FiniteWatch:
             step: The update just made.
             row: Its `loss` and, where there is one, `perturbed_loss`, as tensors.
         """
-        zero = torch.zeros((), device=self._device)
-        gradients = [p.grad if p.grad is not None else zero for p in self._parameters]
-        sizes = [
-            *(row.get(name, zero) for name in _LOSSES),
-            *torch._foreach_norm(gradients, float("inf")),  # the largest magnitude; NaN stays NaN
-            *torch._foreach_norm([p.detach() for p in self._parameters], float("inf")),
-        ]
-        finite = torch.stack([size.to(self._device, torch.float32) for size in sizes]).isfinite()
+        losses = [row.get(name, self._zero) for name in _LOSSES]
+        gradients = [self._zero if p.grad is None else p.grad for p in self._parameters]
+        # the largest magnitude of each; what is NaN stays NaN
+        sizes = torch._foreach_norm([*gradients, *self._parameters], float("inf"))
+        finite = torch.stack([size.float() for size in (*losses, *sizes)]).isfinite()
         self._first = torch.where(finite | (self._first != _NEVER), self._first, step)
 
     def check(self, step: int, *, now: bool = False) -> None:
