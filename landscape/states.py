@@ -1,8 +1,7 @@
 """Files of weights: read without running code, taken out of what is around them, put into a model.
 
 Known are safetensors files and what `torch.save` wrote of a state dict: bare, inside a checkpoint
-({"model": ...}, {"state_dict": ...}), under the names that DataParallel, DistributedDataParallel,
-`torch.compile` and Lightning give.
+({"model": ...}, {"state_dict": ...}), under the names that a module around the model gives.
 """
 
 from collections.abc import Mapping
@@ -20,7 +19,6 @@ from landscape.storage import RunFileError
 State = dict[str, Tensor]
 
 _WRAPPINGS = ("state_dict", "model_state_dict", "model")
-_PREFIXES = ("module.", "model.", "_orig_mod.")  # (Distributed)DataParallel, Lightning, compile
 
 
 def load_state(model: nn.Module, path: str | Path) -> list[str]:
@@ -106,16 +104,18 @@ def _is_state(held: Any) -> bool:
 def _without_prefix(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[State, str]:
     """The state under the model's own names, and what was taken off those of the file.
 
-    Prefixes go only where all names have them and the model's have not, one after the other.
+    A module around the model puts its word before all names: "module." (Distributed)DataParallel,
+    "_orig_mod." `torch.compile`, the attribute's name a LightningModule. Words go only as long as
+    no name is the model's.
     """
     own, taken, found = model.state_dict().keys(), "", dict(state)
     while not own & found.keys():
-        prefix = next((p for p in _PREFIXES if all(name.startswith(p) for name in found)), None)
-        if prefix is None:
-            break
-        taken += prefix
-        found = {name.removeprefix(prefix): value for name, value in found.items()}
-    return (found, taken) if own & found.keys() else (dict(state), "")
+        heads = {name.partition(".")[0] for name in found}
+        if len(heads) > 1 or not all("." in name for name in found):
+            return dict(state), ""
+        taken += f"{heads.pop()}."
+        found = {name.partition(".")[2]: value for name, value in found.items()}
+    return found, taken
 
 
 def _with_tied(model: nn.Module, state: State) -> State:

@@ -107,6 +107,7 @@ def by_lightning(folder):
         )
         with contextlib.suppress(RuntimeError):
             trainer.fit(module, torch.utils.data.DataLoader(data, batch_size=BATCH))
+            trainer.save_checkpoint(folder / f"{case}.ckpt")
 
 
 def by_transformers(folder):
@@ -141,7 +142,7 @@ def by_transformers(folder):
     for case, model in cases:
         parts = PARTS.get(case, 1)
         optimizer = sgd(model)
-        InOrder(
+        trainer = InOrder(
             model,
             transformers.TrainingArguments(
                 output_dir=str(folder / f".{case}"),
@@ -158,7 +159,9 @@ def by_transformers(folder):
             train_dataset=[{"inputs": i, "labels": t} for i, t in zip(*rows(parts), strict=True)],
             optimizers=(optimizer, ExponentialLR(optimizer, 0.5)),
             callbacks=[RecordRun(folder / case, 4)],
-        ).train()
+        )
+        trainer.train()
+        trainer.save_model(str(folder / f"saved-{case}"))
         assert not model._forward_hooks
 
 

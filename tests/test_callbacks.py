@@ -5,13 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from callback_trials import BATCH, PARTS, UPDATES, network, rows, sgd, sharp
 from torch import nn
 from torch.optim.lr_scheduler import ExponentialLR
 
-from landscape import SAM, Run, perturbations
+from landscape import SAM, Problem, Run, perturbations
+from landscape.imports import import_checkpoints
 
 TESTS = Path(__file__).parent
 
@@ -81,6 +83,25 @@ def test_lightning_records_loss_rate_and_weights_of_each_update(lightning_runs, 
     run = recorded(lightning_runs / case, sgd)
     assert run.method == "SGD"
     assert [entry.name for entry in run.layout] == ["0.weight", "0.bias", "2.weight", "2.bias"]
+
+
+def imported_theta(path, out):
+    problem = Problem(network(), nn.CrossEntropyLoss(), rows(1))
+    run = import_checkpoints([path], out, problem, steps=[UPDATES])
+    return run.checkpoint().theta
+
+
+def test_what_lightning_saves_is_imported_with_the_weights_of_the_run(lightning_runs, tmp_path):
+    theta = imported_theta(lightning_runs / "plain.ckpt", tmp_path / "run")
+    assert np.array_equal(theta, Run(lightning_runs / "plain").checkpoint().theta)
+
+
+def test_what_transformers_saves_is_imported_with_the_weights_of_the_run(
+    transformers_runs, tmp_path
+):
+    (file,) = (transformers_runs / "saved-plain").glob("*.safetensors")
+    theta = imported_theta(file, tmp_path / "run")
+    assert np.array_equal(theta, Run(transformers_runs / "plain").checkpoint().theta)
 
 
 def test_lightning_records_the_displacement_of_sam_in_manual_optimization(lightning_runs):

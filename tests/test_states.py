@@ -54,6 +54,7 @@ def test_state_comes_back_whole(tmp_path, name):
         (lambda s: {"state_dict": s, "best": 0.9}, ["taken from 'state_dict' in it"]),
         (lambda s: {"net": s, "acc": 91.2}, ["taken from 'net' in it"]),
         (lambda s: {"model": s, "ema": net(7).state_dict()}, ["taken from 'model' in it"]),
+        (lambda s: prefixed(s, "net."), ['"net." taken off the names']),
         (lambda s: prefixed(s, "module."), ['"module." taken off the names']),
         (lambda s: prefixed(s, "module._orig_mod."), ['"module._orig_mod." taken off the names']),
         (
@@ -131,8 +132,8 @@ def test_rounding_and_numbers_that_are_not_finite_are_said(tmp_path):
             r"missing: 0.bias; make the model",
         ),
         (
-            lambda s: prefixed(s, "net."),
-            r"missing: 0.weight, .* and 2 more; unexpected: net.0.bias",
+            lambda s: {f"net.{'a' if '0' in n else 'b'}.{n}": t for n, t in s.items()},
+            r"missing: 0.weight, .* and 2 more; unexpected: net.a.0.bias",
         ),
         (
             lambda s: prefixed(s, "model.") | {"loss.weight": torch.ones(2)},
