@@ -95,7 +95,7 @@ def train(
             group=settings_group(config),
         ) as recorder,
     ):
-        hint = "lr" if config.method == "sgd" else "lr or rho"
+        hint = "lr" if config.resolved_rho is None else "lr or rho"
         watch = FiniteWatch(problem.model, out, lr_at=config.lr_at, hint=hint)
         for step in range(config.steps):
             if step % config.checkpoint_every == 0:
