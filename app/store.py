@@ -120,7 +120,8 @@ class Store:
         if (self.root / "run.json").is_file():
             return [self.root]
         inside = (path for path in self.root.iterdir() if (path / "run.json").is_file())
-        return sorted(path for path in inside if path.resolve().is_relative_to(self.root))
+        named = (path for path in inside if not path.name.startswith("."))  # those are unfinished
+        return sorted(path for path in named if path.resolve().is_relative_to(self.root))
 
     def runs(self) -> list[AnyRun]:
         """The runs, oldest first. What can't be read is told in `unreadable`."""

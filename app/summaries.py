@@ -40,7 +40,7 @@ class Summary:
     """One run in numbers; NaN where something was not measured."""
 
     steps: int
-    """Updates recorded."""
+    """Updates recorded; of an imported run, those before its last checkpoint."""
     total: int
     """Updates planned, or recorded where no plan is known."""
     train_loss: float
@@ -67,7 +67,8 @@ def summarize(run: AnyRun, store: Store) -> Summary:
     steps = found(lambda: store.steps(run)) or {}
     evaluations = found(lambda: store.evaluations(run)) or {}
     loss = steps.get("loss", np.empty(0))
-    done = int(steps["step"][-1]) + 1 if len(loss) else 0
+    kept = found(lambda: run.checkpoints) or (0,)  # all that an imported run has
+    done = int(steps["step"][-1]) + 1 if len(loss) else kept[-1]
     own = found(lambda: own_consistency(run, store))
     return Summary(
         steps=done,

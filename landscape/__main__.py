@@ -54,7 +54,8 @@ COMMANDS = {
         "landscape figure runs/a surface --venue icml --format pdf",
     ),
     "import": Command(
-        "surfaces that other tools have written", "landscape import resnet56_surface.h5"
+        "old checkpoints as a run, surfaces of other tools as figures",
+        "landscape import epoch-*.pt --problem net.py:make_problem --out runs/old",
     ),
     "app": Command("look around in the dashboard", "landscape app runs"),
     "runs": Command("list the runs in a folder", "landscape runs runs"),

@@ -226,12 +226,18 @@ def _problem_of(run: Any, args: Any, companion: Companion) -> Any:
 
     if args.problem:
         return load_problem(args.problem, {}, {})
+    if run.problem["name"] is None:
+        raise ValueError(
+            f"{run.path} does not say which model and data it was trained with; name the function "
+            "that makes them: --problem module:function"
+        )
     builtin = companion("training.problems").PROBLEMS
     return load_problem(run.problem["name"], run.problem["options"], builtin)
 
 
 def _own_subject(args: Any, joint: bool) -> Any:
-    from landscape.problems import load_problem, load_state
+    from landscape.problems import load_problem
+    from landscape.states import load_state
     from landscape.subjects import Subject, subject_of_states
 
     problem, folder = load_problem(args.problem, {}, {}), Path(args.out or "results")

@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from landscape.analysis_commands import run_analysis
 from landscape.options import OPTIONS
@@ -129,16 +131,55 @@ def _app(parser: Parser, argv: list[str], companion: Companion) -> int:
 
 
 def _import(parser: Parser, argv: list[str], companion: Companion) -> int:
-    parser.add_argument("file", nargs="+", help="surface files of other tools")
-    parser.add_argument("--out", help="file to write (default: its name, with .h5)")
+    parser.add_argument("file", nargs="+", help="surfaces of other tools, or weights of --problem")
+    parser.add_argument(
+        "--out",
+        help="file to write (default: its name, with .h5); of weights, the new run's folder",
+    )
     parser.add_argument(
         "--projections", nargs="*", help="tomgoldstein's files of a path on the plane"
     )
+    parser.add_argument(
+        "--problem", help="module:function or file.py:function that makes the weights' Problem"
+    )
+    parser.add_argument(
+        "--steps", help="updates before each file of weights, as 0,100,200 (default: from names)"
+    )
+    parser.add_argument("--method", help="label of what trained the weights (default: imported)")
     args = parser.read(argv)
+    if args.problem:
+        return _import_run(args)
+    if args.steps or args.method:
+        raise ValueError("--steps and --method are of weights, which need --problem too")
     from landscape.foreign import import_files
 
     for text in import_files(args.file, out=args.out, projections=args.projections):
         print(text)
+    return 0
+
+
+def _import_run(args: Any) -> int:
+    if not args.out:
+        raise ValueError("--out must name the folder of the new run, as runs/old")
+    if args.projections is not None:
+        raise ValueError("--projections belong to a surface, got them with --problem")
+    if args.steps and not re.fullmatch(r"\d+(,\d+)*", args.steps):
+        raise ValueError(f"--steps must be whole numbers by comma, as 0,100, got {args.steps!r}")
+    steps = [int(step) for step in args.steps.split(",")] if args.steps else None
+    from landscape.imports import import_checkpoints, report_import
+    from landscape.problems import load_problem
+
+    with ProgressBar(f"import {Path(args.out).name}") as progress:
+        run_ = import_checkpoints(
+            args.file,
+            args.out,
+            load_problem(args.problem, {}, {}),
+            steps=steps,
+            method=args.method or "imported",
+            name=args.problem,
+            progress=progress,
+        )
+    print(report_import(run_, args.problem))
     return 0
 
 
@@ -154,7 +195,7 @@ def _runs(parser: Parser, argv: list[str], companion: Companion) -> int:
     rows = []
     for run_ in find_runs(folder):
         kinds = sorted({stored.kind for stored in run_.results()})
-        steps = f"{len(run_.steps['step'])}/{run_.total_steps or '?'}"
+        steps = f"{run_.updates}/{run_.total_steps or '?'}"
         test = number(100 * run_.summary.get("test_accuracy", float("nan")))
         rows.append([run_.name, run_.method, run_.status, steps, test, run_.id, ", ".join(kinds)])
     heads = ["run", "method", "state", "steps", "test %", "id", "measured"]

@@ -177,5 +177,6 @@ def _reader(path: Path) -> Any:
         return read_npz
     raise RunFileError(
         f"{path}: expected an HDF5 file or an .npz archive, got neither; read are surfaces of "
-        "tomgoldstein/loss-landscape, dnn-mode-connectivity and Landscaper"
+        "tomgoldstein/loss-landscape, dnn-mode-connectivity and Landscaper, and weights of a model "
+        "with --problem module:function"
     )

@@ -62,7 +62,7 @@ def read_npz(path: Path, warnings: list[str]) -> tuple[str, type, dict[str, Any]
         listed = "a curve of dnn-mode-connectivity (curve.npz), not a plane"
     raise RunFileError(
         f"{path}: expected dnn-mode-connectivity's plane.npz (grid, alphas, betas, tr_nll, ...) or "
-        f"Landscaper's (loss, coordinates), got {listed}"
+        f"Landscaper's (loss, coordinates), got {listed}; weights of a model need --problem"
     )
 
 

@@ -1,4 +1,4 @@
-"""Problems: a model, its loss and its data under one name, and weights to put into the model."""
+"""Problems: a model, its loss and its data under one name."""
 
 import contextlib
 import importlib
@@ -11,12 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import safetensors
-import safetensors.torch
-import torch
 from torch import Tensor, nn
 
-from landscape.storage import RunFileError
 from landscape.terminal import near
 
 
@@ -140,67 +136,3 @@ def _load_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     found.loader.exec_module(module)
     return module
-
-
-def load_state(model: nn.Module, path: str | Path) -> None:
-    """Put stored weights into the model: all of them, or none and an error.
-
-    Args:
-        model: The model; changed in place.
-        path: A .safetensors file, or one that `torch.save(model.state_dict(), path)` wrote.
-            Nothing is unpickled beyond tensors.
-
-    Raises:
-        RunFileError: If the file is missing or holds no state dict.
-        ValueError: If names or shapes are not exactly those of the model.
-    """
-    path = Path(path)
-    state = _read_state(path)
-    own = model.state_dict()
-    faults = {
-        "missing": [name for name in own if name not in state],
-        "unexpected": [name for name in state if name not in own],
-        "misshaped": [
-            f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
-            for name in own
-            if name in state and state[name].shape != own[name].shape
-        ],
-    }
-    if any(faults.values()):
-        listed = "; ".join(
-            f"{kind}: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}"
-            for kind, names in faults.items()
-            if names
-        )
-        wrapped = all(name.startswith("module.") for name in state)
-        remedy = "; it was saved from DataParallel: save model.module.state_dict()"
-        raise ValueError(
-            f"{path} must hold exactly the weights of {type(model).__name__}, got {listed}"
-            f"{remedy if wrapped else ''}"
-        )
-    model.load_state_dict(state)
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise RunFileError(f"{path}: no such file")
-    try:
-        if path.suffix == ".safetensors":
-            state = safetensors.torch.load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise RunFileError(f"{path}: damaged or not a safetensors file ({error})") from None
-    except Exception as error:  # torch.load raises whatever the bytes lead it to
-        raise RunFileError(
-            f"{path}: not weights that can be read without running code "
-            f"({type(error).__name__}); save model.state_dict() with torch.save or safetensors"
-        ) from None
-    if isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values()):
-        return state
-    items = state.items() if isinstance(state, dict) else ()
-    inner = [repr(key) for key, value in items if isinstance(value, dict)]
-    remedy = f"; save {' or '.join(inner)} alone" if inner else ""
-    raise RunFileError(
-        f"{path}: must hold a state dict of tensors, got a {type(state).__name__}{remedy}"
-    )

@@ -149,6 +149,16 @@ class Run:
         return segments.read_steps(self.path)
 
     @property
+    def updates(self) -> int:
+        """Updates made: those recorded, or those before the last checkpoint of an imported run.
+
+        Raises:
+            RunFileError: If they can't be read.
+        """
+        rows = self.steps["step"]
+        return int(rows[-1]) + 1 if len(rows) else max(self.checkpoints, default=0)
+
+    @property
     def evaluations(self) -> dict[str, np.ndarray]:
         """Test evaluations: step, test_loss [nats], test_accuracy [fraction].
 
@@ -306,7 +316,8 @@ def _read_header(path: Path) -> dict[str, Any]:
 def find_runs(root: str | Path) -> list[Run]:
     """The runs in a folder (or the run that it is), oldest first; damaged ones are left out."""
     root = Path(root)
-    folders = [root] if (root / "run.json").is_file() else sorted(root.iterdir())
+    inside = (path for path in root.iterdir() if not path.name.startswith("."))  # unfinished
+    folders = [root] if (root / "run.json").is_file() else sorted(inside)
     runs = []
     for folder in folders:
         with contextlib.suppress(RunFileError):

@@ -14,8 +14,9 @@ from torch import Tensor
 from landscape.modules import Weights, buffers_of, flatten, layout_of, load_theta
 from landscape.objectives import Objective
 from landscape.perturbations import Perturbation, aace, sam
-from landscape.problems import Problem, load_state
+from landscape.problems import Problem
 from landscape.runs import Run, RunFileError
+from landscape.states import load_state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +124,8 @@ class Subject:
             facts["weights"] = [weights.name for weights in self.weights]
         first = self.run or (self.runs[0] if self.runs else None)
         if first is not None:
-            data = first.summary.get("data", first.problem["name"])
-            facts["data"] = f"{data} training set, no augmentation"
+            if data := first.summary.get("data", first.problem["name"]):
+                facts["data"] = f"{data} training set, no augmentation"
             if "model" in first.config:
                 facts["model"] = first.config["model"]
         if self.runs:

@@ -1,12 +1,16 @@
 """What the README and the examples tell people to type."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
+
+from landscape import Run
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,8 +35,6 @@ def test_the_five_lines_of_the_readme_run(tmp_path, monkeypatch):
 
 
 def test_the_training_loop_of_the_readme_records_a_run(tmp_path, monkeypatch):
-    from landscape import Run
-
     text = (ROOT / "README.md").read_text()
     code = re.search(r"```python\n(from landscape import SAM.*?)```", text, re.DOTALL)[1]
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
@@ -57,3 +59,19 @@ def test_the_example_of_ones_own_model_runs_and_its_weights_are_measured(tmp_pat
     )
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "results").glob("surface-*.h5"))) == 1
+
+
+def test_the_plain_loop_records_a_run_that_is_measured(tmp_path, landscape):
+    example = ROOT / "examples" / "plain_loop.py"
+    runpy.run_path(str(example))["main"](tmp_path / "runs/plain", epochs=1)
+    run = Run(tmp_path / "runs/plain")
+    assert (run.status, run.method, run.checkpoints) == ("finished", "SAM+AACE", (0, 7, 14))
+    assert np.isfinite(run.steps["displacement_norm"]).all()
+    done = landscape(
+        *("surface", run.path, "--problem", f"{example}:make_problem"),
+        *("--plane", "trajectory", "--points", 3, "--samples", 100),
+    )
+    assert done.returncode == 0, done.stderr
+    done = landscape("surface", run.path)
+    assert done.returncode == 2
+    assert "name the function that makes them: --problem" in done.stderr

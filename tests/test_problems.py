@@ -1,13 +1,9 @@
-import copy
 import sys
 
 import pytest
-import torch
-from safetensors.torch import save_file
 from torch import nn
 
-from landscape.problems import Problem, load_problem, load_state
-from landscape.runs import RunFileError
+from landscape.problems import Problem, load_problem
 
 SOURCE = """
 import torch
@@ -93,75 +89,3 @@ def test_function_that_gives_no_problem_is_refused(own_code):
 def test_imports_that_fail_inside_own_code_are_not_hidden(own_code):
     with pytest.raises(ModuleNotFoundError, match="no_such_thing_anywhere"):
         load_problem(f"{own_code}_broken:make_problem", {}, {})
-
-
-# Weights
-
-
-def net(seed=0):
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
-
-
-@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pt"])
-def test_state_comes_back_whole(tmp_path, name):
-    other = net(1)
-    other[1].running_mean.fill_(0.5)
-    store(other.state_dict(), tmp_path / name)
-    model = net(0)
-    load_state(model, tmp_path / name)
-    for key, value in other.state_dict().items():
-        assert torch.equal(model.state_dict()[key], value)
-
-
-def store(state, path):
-    if path.suffix == ".safetensors":
-        save_file(state, path)
-    else:
-        torch.save(state, path)
-
-
-def without(state, key):
-    return {name: value for name, value in state.items() if name != key}
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda s: without(s, "1.running_var"), "Sequential, got missing: 1.running_var"),
-        (lambda s: s | {"2.weight": torch.ones(1)}, "unexpected: 2.weight"),
-        (lambda s: s | {"0.bias": torch.ones(5)}, r"misshaped: 0.bias \(5,\) instead of \(2,\)"),
-        (
-            lambda s: {f"module.{name}": value for name, value in s.items()},
-            r"missing: .*unexpected: module.*save model.module.state_dict",
-        ),
-    ],
-)
-def test_state_that_does_not_fit_changes_nothing_and_says_where(tmp_path, change, message):
-    model = net()
-    before = copy.deepcopy(model.state_dict())
-    save_file(change(net(1).state_dict()), tmp_path / "w.safetensors")
-    with pytest.raises(ValueError, match=message):
-        load_state(model, tmp_path / "w.safetensors")
-    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-
-
-def test_checkpoint_around_a_state_names_the_part_to_save(tmp_path):
-    torch.save({"epoch": 3, "model": net().state_dict()}, tmp_path / "w.pt")
-    with pytest.raises(RunFileError, match="got a dict; save 'model' alone"):
-        load_state(net(), tmp_path / "w.pt")
-
-
-def test_pickled_models_and_garbage_are_refused_without_running_them(tmp_path):
-    torch.save(net(), tmp_path / "model.pt")
-    (tmp_path / "garbage.pt").write_bytes(b"not weights at all")
-    (tmp_path / "garbage.safetensors").write_bytes(b"not weights at all")
-    (tmp_path / "empty.pt").write_bytes(b"")
-    for name in ("model.pt", "garbage.pt", "empty.pt"):
-        with pytest.raises(RunFileError, match=f"{name}: not weights that can be read"):
-            load_state(net(), tmp_path / name)
-    with pytest.raises(RunFileError, match="damaged or not a safetensors file"):
-        load_state(net(), tmp_path / "garbage.safetensors")
-    with pytest.raises(RunFileError, match=r"missing.pt: no such file"):
-        load_state(net(), tmp_path / "missing.pt")

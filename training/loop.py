@@ -9,7 +9,6 @@ train(PRESETS["fashion-aace"](), "runs/a")
 """
 
 import hashlib
-import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from landscape.recorders import Recorder
 from .augmentation import RECIPES, augment_batch
 from .config import LABELS, OWN, TrainConfig, settings_group
 from .data import balanced_subset
+from .failures import FiniteWatch
 from .problems import problem_of, read_own
 
 _TASK_GRADIENT_EVERY = 50  # updates between gradients of the task loss where AACE needs none
@@ -65,8 +65,8 @@ def train(
 
     Raises:
         FileExistsError: The folder exists.
-        ValueError: The data are missing or don't fit the settings, and nothing was written; or the
-            loss stopped being finite: the run then reads as failed and holds all steps up to it.
+        ValueError: The data are missing or don't fit the settings, and nothing was written; or
+            numbers stopped being finite: the run then reads as failed, with all steps before.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the run then reads as failed, with all steps so far.
     """
     out = Path(out)
@@ -96,6 +96,8 @@ def train(
             group=settings_group(config),
         ) as recorder,
     ):
+        hint = "lr" if config.resolved_rho is None else "lr or rho"
+        watch = FiniteWatch(problem.model, out, lr_at=config.lr_at, hint=hint)
         for step in range(config.steps):
             if step % config.checkpoint_every == 0:
                 evaluation = _evaluate(problem, test_part)
@@ -105,8 +107,11 @@ def train(
                 group["lr"] = config.lr_at(step)
             epoch, inputs, targets = next(batches)
             row = _update(config, problem, optimizer, inputs, targets, step)
+            watch.add(step, row)
+            if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
+                watch.check(step, now=True)  # what is not finite is not kept
             recorder.step(**row, epoch=epoch)
-            _check_finite(row, step, config)
+            watch.check(step)
             if progress is not None:
                 progress(step + 1, config.steps)
         evaluation = _evaluate(problem, test_part)
@@ -264,17 +269,6 @@ def _final_numbers(problem: Problem) -> dict[str, float]:
         "train_loss": training.loss,
         "train_accuracy": training.accuracy,
     }
-
-
-def _check_finite(row: dict[str, Any], step: int, config: TrainConfig) -> None:
-    for name in ("loss", "perturbed_loss"):
-        if name in row and not math.isfinite(row[name]):
-            hint = "lr" if config.method == "sgd" else "lr or rho"
-            raise ValueError(
-                f"the {name.replace('_', ' ')} must stay finite, got {float(row[name])} at step "
-                f"{step} with lr {config.lr_at(step):g}; choose a smaller {hint}. The run keeps "
-                "the steps up to it and reads as failed"
-            )
 
 
 def _device(name: str) -> torch.device:

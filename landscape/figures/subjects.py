@@ -315,6 +315,11 @@ def _own(run: Run, groups: dict[str, list[Result]]) -> list[Result]:
 
 def _choose_steps(runs: Sequence[Run], question: Question) -> Choice:
     del question
+    if silent := [run.name for run in runs if not len(run.steps["step"])]:
+        raise ValueError(
+            f"a figure 'steps' needs rows of steps, got none in {', '.join(silent)}; was it "
+            "imported?"
+        )
     if len(runs) == 1:
         return runs[0].steps, {"color": runs[0].color}
     return _items(runs, [run.steps for run in runs]), {}
