@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from landscape.perturbations import Perturbation, aace, aace_loss, displacement, sam, usam
+from landscape.adversarial import aace_loss
+from landscape.displacements import displacement
+from landscape.perturbations import Perturbation, aace, sam, usam
 
 
 def detached_target_loss(logits, targets, threshold=0.0):

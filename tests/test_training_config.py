@@ -6,8 +6,9 @@ from dataclasses import asdict, fields, replace
 import pytest
 
 from landscape import perturbations
-from training.config import LABELS, PRESETS, TrainConfig, settings_group
-from training.loop import perturbation_of
+from training.config import PRESETS, TrainConfig, settings_group
+from training.methods import LABELS
+from training.optimizers import perturbation_of
 
 
 def test_every_preset_carries_its_own_name_and_method():

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from landscape.displacements import displacement
 from landscape.objectives import load_theta
-from landscape.perturbations import aace, displacement, sam
+from landscape.perturbations import aace, sam
 from landscape.runs import Run
 from training import data, loop
 from training.config import PRESETS

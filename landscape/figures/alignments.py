@@ -10,6 +10,9 @@ DIRECTIONS = {"sam": 0, "aace": 1, "usam": 2}
 """Color index of a perturbation, the same everywhere; the gradient has the one after."""
 
 
+_ABBREVIATIONS = {*DIRECTIONS, "asam", "gsam", "le-sam"}
+
+
 def direction_colors(names: Sequence[str]) -> list[int]:
     """Color index of each direction; a further one of a kind takes a color of its own."""
     taken: list[int] = []
@@ -26,7 +29,7 @@ def kind_of(name: str) -> str:
 
 def spoken(name: str) -> str:
     """A direction as words: perturbations are abbreviations."""
-    return name.upper() if name.lower() in DIRECTIONS else name
+    return name.upper() if name.lower() in _ABBREVIATIONS else name
 
 
 def random_cosine(curvature: Curvature) -> float:
