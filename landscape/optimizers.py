@@ -12,8 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from landscape.displacements import adaptive_names, metric_of, next_displacement, update_gradient
+from landscape.displacements import adaptive_names, metric_of, next_displacement
 from landscape.perturbations import Perturbation, sam
+from landscape.sam_parts import (
+    Gradients,
+    check_gradients,
+    final_gradients,
+    loaded_memory,
+    mean_gradients,
+    times,
+    unscale,
+)
 
 _SAM = sam()
 _OWN_STATE = "perturbation"  # beside "state" and "param_groups" of the base optimizer
@@ -94,15 +103,15 @@ class SAM(torch.optim.Optimizer):
                 f"with, got {self._first_lr:g}"
             )
         self._updates = 0
-        self._memory: list[Tensor | None] | None = None
+        self._memory: Gradients | None = None
         self._forget()
 
     def _forget(self) -> None:
         """Begin an update: nothing is displaced, kept, left out or scaled."""
         self._weights: list[Tensor] | None = None
         self._ascents = 0
-        self._gradients: list[Tensor | None] = []
-        self._chunks: list[tuple[list[Tensor | None], list[Tensor]]] = []
+        self._gradients: Gradients = []
+        self._chunks: list[tuple[Gradients, list[Tensor]]] = []
         self._left_out = False
         self._scaler: Any = None
 
@@ -119,14 +128,14 @@ class SAM(torch.optim.Optimizer):
         """
         if self._ascents == self.perturbation.ascent_steps:
             raise RuntimeError(
-                f"first_step came {_times(self._ascents + 1)}: the weights are displaced "
+                f"first_step came {times(self._ascents + 1)}: the weights are displaced "
                 "already; call second_step after the backward at the displaced weights"
             )
         params = self._parameters()
-        self._check_gradients(params, "first_step", "perturbation.loss(model(inputs), targets)")
+        check_gradients(params, "first_step", "perturbation.loss(model(inputs), targets)")
         if scaler is not None:
             self._scaler = scaler
-            self._left_out |= not self._unscale(scaler)
+            self._left_out |= not unscale(self, scaler, params)
         if self._weights is None:
             self._weights = [p.detach().clone() for p in params]
             self.displacement = None
@@ -183,10 +192,10 @@ class SAM(torch.optim.Optimizer):
                 "each change what the next one remembers; take another perturbation"
             )
         self._check_displaced("end_chunk")
-        if self._scaler is not None:
-            self._left_out |= not self._unscale(self._scaler)
         params, moves = self._parameters(), self.displacement
-        found = self._final_gradients(params)
+        if self._scaler is not None:
+            self._left_out |= not unscale(self, self._scaler, params)
+        found = final_gradients(self.perturbation, self._gradients, [p.grad for p in params])
         assert moves is not None
         self._restore()
         self._chunks.append((found, moves))
@@ -212,12 +221,16 @@ class SAM(torch.optim.Optimizer):
             )
         params = self._parameters()
         if self._chunks and self._weights is None:
-            gradients = self._mean_of_chunks()
+            gradients = mean_gradients([found for found, _ in self._chunks])
+            moves = zip(*(moves for _, moves in self._chunks), strict=True)
+            self.displacement = [torch.stack(parts).mean(0) for parts in moves]
         else:
             self._check_displaced("second_step")
             if scaler is not None:
-                self._left_out |= not self._unscale(scaler)
-            gradients = self._final_gradients(params)
+                self._left_out |= not unscale(self, scaler, params)
+            gradients = final_gradients(
+                self.perturbation, self._gradients, [p.grad for p in params]
+            )
             self._restore()
         for param, gradient in zip(params, gradients, strict=True):
             param.grad = gradient
@@ -320,20 +333,7 @@ class SAM(torch.optim.Optimizer):
         if self._weights is not None or self._chunks:
             raise RuntimeError("an update is half done; call second_step before load_state_dict")
         own = state_dict.get(_OWN_STATE, {})
-        memory, params = own.get("memory"), self._parameters()
-        if memory is not None:
-            shapes = [None if m is None else tuple(m.shape) for m in memory]
-            if len(memory) != len(params) or any(
-                s not in (None, tuple(p.shape)) for s, p in zip(shapes, params, strict=True)
-            ):
-                raise ValueError(
-                    "the running mean must be of the same parameters, got shapes "
-                    f"{shapes[:6]} for {[tuple(p.shape) for p in params[:6]]}"
-                )
-            memory = [
-                None if m is None else m.detach().clone().to(p.device)
-                for m, p in zip(memory, params, strict=True)
-            ]
+        memory = loaded_memory(own.get("memory"), self._parameters())
         self.base_optimizer.load_state_dict(state_dict)
         self._share_base()
         self._memory = memory
@@ -363,45 +363,6 @@ class SAM(torch.optim.Optimizer):
         rate = float(self.param_groups[0]["lr"])
         return self.perturbation.factor(self._updates, rate / self._first_lr)
 
-    def _unscale(self, scaler: Any) -> bool:
-        """Unscale the gradients, unless that was done, and tell whether they are finite."""
-        try:
-            scaler.unscale_(self)
-        except RuntimeError as error:
-            if "already been called" not in str(error):
-                raise
-        finite = all(
-            bool(torch.isfinite(p.grad).all()) for p in self._parameters() if p.grad is not None
-        )
-        scaler.update()
-        return finite
-
-    def _final_gradients(self, params: list[Tensor]) -> list[Tensor | None]:
-        """The gradients that the base optimizer is given, None where there is none."""
-        found: list[Tensor | None] = [p.grad for p in params]
-        if not self.perturbation.alpha:
-            return found
-        both = [
-            (i, before, after)
-            for i, (before, after) in enumerate(zip(self._gradients, found, strict=True))
-            if before is not None and after is not None
-        ]
-        made = update_gradient(self.perturbation, [b for _, b, _ in both], [a for _, _, a in both])
-        for (i, _, _), gradient in zip(both, made, strict=True):
-            found[i] = gradient
-        return found
-
-    def _mean_of_chunks(self) -> list[Tensor | None]:
-        """The mean of the chunks' gradients; their displacements become the mean as well."""
-        gradients, moves = zip(*self._chunks, strict=True)
-        count = len(self._chunks)
-        self.displacement = [torch.stack(parts).mean(0) for parts in zip(*moves, strict=True)]
-        means: list[Tensor | None] = []
-        for parts in zip(*gradients, strict=True):
-            held = [part for part in parts if part is not None]
-            means.append(torch.stack(held).sum(0) / count if held else None)
-        return means
-
     @torch.no_grad()
     def _restore(self) -> None:
         """Copy the saved weights back: subtracting the displacement would leave rounding behind."""
@@ -420,21 +381,9 @@ class SAM(torch.optim.Optimizer):
         if self._ascents < steps:
             raise RuntimeError(
                 f"{method} came too early: {self.perturbation.label} takes {steps} ascent steps "
-                f"and first_step came {_times(self._ascents)}; go on with backward and first_step"
+                f"and first_step came {times(self._ascents)}; go on with backward and first_step"
             )
-        self._check_gradients(self._parameters(), method, "the task loss at the new weights")
-
-    @staticmethod
-    def _check_gradients(params: list[Tensor], method: str, loss: str) -> None:
-        if all(p.grad is None for p in params):
-            raise RuntimeError(
-                f"{method} needs gradients and no parameter has one: call backward() on {loss} "
-                "first, with gradients enabled (no torch.no_grad)"
-            )
-
-
-def _times(count: int) -> str:
-    return {1: "once", 2: "twice"}.get(count, f"{count} times")
+        check_gradients(self._parameters(), method, "the task loss at the new weights")
 
 
 @contextmanager

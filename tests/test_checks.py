@@ -16,6 +16,7 @@ from landscape import (
     known_curvature,
     known_perturbations,
     optimizers,
+    sam_parts,
     spectra,
 )
 from landscape.checks import CASES, Case, run_checks
@@ -284,8 +285,9 @@ def t_drawn_from_the_middle(patch):
 
 def of_the_optimizer(name, change):
     def spoil(patch):
-        right = getattr(optimizers, name)
-        patch.setattr(optimizers, name, lambda *given, **named: change(right, *given, **named))
+        module = optimizers if hasattr(optimizers, name) else sam_parts
+        right = getattr(module, name)
+        patch.setattr(module, name, lambda *given, **named: change(right, *given, **named))
 
     spoil.__qualname__ = change.__name__
     return spoil

@@ -8,10 +8,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-LABELS = {"sgd": "SGD", "sam": "SAM", "sam+aace": "SAM+AACE"}
-"""The methods, and how legends and captions call them."""
+from .methods import LABELS, settings_of
 
-_RHO = {"sgd": None, "sam": 0.05, "sam+aace": 0.2}  # defaults of landscape.perturbations
 # Settings that name a run, or say where it computes, and leave what is learned alone.
 _NOT_SETTINGS = ("preset", "seed", "device", "checkpoint_every", "evaluation_samples")
 
@@ -21,22 +19,41 @@ class TrainConfig:
     """Settings of one training run; the whole of it is stored with the run.
 
     Attributes:
-        preset: Settings to begin with: fashion-sgd, fashion-sam, fashion-aace, digits-sgd,
-            digits-sam or digits-aace.
+        preset: Settings to begin with: a data set and a method, as fashion-sgd, fashion-sam,
+            fashion-aace, digits-vasso, digits-f-sam, digits-asam or digits-gsam.
         data: Data set: fashion (28×28, 10 classes) or digits (8×8, 10 classes).
         model: Network, by the name in training/models.py; the number is its images' side.
-        method: sgd, sam (normalized ascent on the task loss) or sam+aace (descent on AACE).
-        rho: Radius of the perturbation, in weight units; by default 0.05 for sam, 0.2 for sam+aace.
+        method: sgd, adamw, sam (normalized ascent on the task loss), usam (not normalized), asam
+            (scaled by the weights), sam+aace (descent on AACE), vasso, f-sam, gsam or le-sam. The
+            settings below belong to the methods that they name, and by default are its own.
+        rho: Radius of the perturbation, in weight units; by default 0.05 for sam and gsam, 0.5 for
+            asam, 0.2 for sam+aace, vasso and f-sam; usam and le-sam (the largest) need one.
+        rho_schedule: constant, lr (in proportion to the learning rate) or cosine (to rho_min at the
+            end of the training); by default lr for gsam, cosine for le-sam, else constant.
+        rho_min: Radius at the end of a schedule; 0 by default.
+        ascent_steps: Steps of rho / n to the perturbed weights, of sam, usam, asam and sam+aace.
+        m: Samples that have a perturbation of their own (m-sharpness), a divisor of batch_size;
+            by default 0, the whole batch. BatchNorm sees m samples at a time.
         aace_normalize: Divide the AACE gradient by its norm, as SAM does.
         aace_threshold: Target mass AACE may leave on the true class, a probability.
+        aace_mode: How AACE shares its target among the wrong classes: ada (by their
+            probabilities), rand (at random) or const (equally).
+        asam_eta: Added to the size of each weight by asam.
+        vasso_theta: Weight of the new gradient in vasso's running mean.
+        f_sam_sigma: Multiple of its running mean that f-sam takes off the gradient.
+        f_sam_lambda: Weight of the old mean in f-sam's.
+        gsam_alpha: What gsam takes off the update, a share of the gradient across it.
+        le_sam_sigma: Rise of the loss that le-sam goes for, in nats, where rho allows.
+        update_label_smoothing: Smoothing of the update's loss, any method; torch's form, s / C on
+            every class. Losses recorded and perturbations are without it.
         seed: Seed of weights, order of the samples and augmentation.
         steps: Updates.
         batch_size: Samples of a batch.
         lr: Learning rate at the start.
         lr_drops: Fractions of the training at which the learning rate drops, as [0.3,0.6].
         lr_factor: What the learning rate is multiplied by at each drop.
-        momentum: Momentum of SGD.
-        weight_decay: L2 penalty of SGD, on all parameters, per unit of weight.
+        momentum: Momentum of SGD, also inside SAM; β₁ of AdamW.
+        weight_decay: L2 penalty of SGD, or decay of AdamW, on all parameters, per unit of weight.
         train_samples: Size of the class-balanced training subset; 0 takes all there is.
         augment: Change the training images at random: mirror fashion, shift digits by a pixel.
         precision: float32, or bfloat16 autocast of the forward passes.
@@ -49,10 +66,24 @@ class TrainConfig:
     preset: str = ""
     data: Literal["fashion", "digits"] = "fashion"
     model: Literal["conv28", "conv8", "mlp8"] = "conv28"
-    method: Literal["sgd", "sam", "sam+aace"] = "sgd"
+    method: Literal[
+        "sgd", "adamw", "sam", "usam", "asam", "sam+aace", "vasso", "f-sam", "gsam", "le-sam"
+    ] = "sgd"
     rho: float | None = None
+    rho_schedule: Literal["constant", "lr", "cosine"] | None = None
+    rho_min: float | None = None
+    ascent_steps: int | None = None
+    m: int | None = None
     aace_normalize: bool = False
     aace_threshold: float = 0.0
+    aace_mode: Literal["ada", "rand", "const"] | None = None
+    asam_eta: float | None = None
+    vasso_theta: float | None = None
+    f_sam_sigma: float | None = None
+    f_sam_lambda: float | None = None
+    gsam_alpha: float | None = None
+    le_sam_sigma: float | None = None
+    update_label_smoothing: float = 0.0
     seed: int = 0
     steps: int = 600
     batch_size: int = 128
@@ -86,20 +117,26 @@ class TrainConfig:
         _check("lr_drops", rising and inside, "rising fractions between 0 and 1", self.lr_drops)
         _check("momentum", 0 <= self.momentum < 1, "in [0, 1)", self.momentum)
         _check("weight_decay", 0 <= self.weight_decay < math.inf, ">= 0", self.weight_decay)
-        if self.method == "sgd" and self.rho is not None:
-            raise ValueError(f"sgd has no perturbation, got rho {self.rho}; choose --method sam")
+        smoothing = self.update_label_smoothing
+        _check("update_label_smoothing", 0 <= smoothing < 1, "in [0, 1)", smoothing)
         if self.method != "sam+aace" and (self.aace_normalize or self.aace_threshold):
             raise ValueError(
                 f"aace_normalize and aace_threshold need method sam+aace, got {self.method}"
             )
-        rho, threshold = self.resolved_rho, self.aace_threshold
-        _check("rho", rho is None or 0 < rho < math.inf, "above 0 and finite", rho)
+        threshold = self.aace_threshold
         _check("aace_threshold", 0 <= threshold <= 1, "between 0 and 1", threshold)
+        m = self.method_settings().get("m", 0)
+        divides = m == 0 or (m >= 2 and self.batch_size % m == 0)
+        _check("m", divides, f"0, or a divisor of batch_size {self.batch_size} from 2 on", m)
 
     @property
     def resolved_rho(self) -> float | None:
         """The radius, the method's own where none is set; None for SGD."""
-        return _RHO[self.method] if self.rho is None else self.rho
+        return self.method_settings().get("rho")
+
+    def method_settings(self) -> dict[str, Any]:
+        """The settings that belong to the method, its own defaults filled in."""
+        return settings_of(self.method, asdict(self))
 
     def lr_at(self, step: int) -> float:
         """Learning rate of update `step`, dropped at fixed fractions of the training.
@@ -111,7 +148,7 @@ class TrainConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The settings as they are stored: defaults that depend on the method filled in."""
-        return {**asdict(self), "rho": self.resolved_rho}
+        return {**asdict(self), **self.method_settings()}
 
 
 def settings_group(config: TrainConfig) -> str:
@@ -150,6 +187,26 @@ def digits_aace() -> TrainConfig:
     return replace(digits_sgd(), preset="digits-aace", method="sam+aace")
 
 
+def digits_vasso() -> TrainConfig:
+    """Return `digits_sgd` trained with VaSSO."""
+    return replace(digits_sgd(), preset="digits-vasso", method="vasso")
+
+
+def digits_f_sam() -> TrainConfig:
+    """Return `digits_sgd` trained with F-SAM."""
+    return replace(digits_sgd(), preset="digits-f-sam", method="f-sam")
+
+
+def digits_asam() -> TrainConfig:
+    """Return `digits_sgd` trained with ASAM."""
+    return replace(digits_sgd(), preset="digits-asam", method="asam")
+
+
+def digits_gsam() -> TrainConfig:
+    """Return `digits_sgd` trained with GSAM."""
+    return replace(digits_sgd(), preset="digits-gsam", method="gsam")
+
+
 def fashion_sgd() -> TrainConfig:
     """Return 10,000 Fashion-MNIST images with SGD; schedule and decay as in the AACE paper.
 
@@ -168,13 +225,41 @@ def fashion_aace() -> TrainConfig:
     return replace(fashion_sgd(), preset="fashion-aace", method="sam+aace")
 
 
+def fashion_vasso() -> TrainConfig:
+    """Return `fashion_sgd` trained with VaSSO."""
+    return replace(fashion_sgd(), preset="fashion-vasso", method="vasso")
+
+
+def fashion_f_sam() -> TrainConfig:
+    """Return `fashion_sgd` trained with F-SAM."""
+    return replace(fashion_sgd(), preset="fashion-f-sam", method="f-sam")
+
+
+def fashion_asam() -> TrainConfig:
+    """Return `fashion_sgd` trained with ASAM."""
+    return replace(fashion_sgd(), preset="fashion-asam", method="asam")
+
+
+def fashion_gsam() -> TrainConfig:
+    """Return `fashion_sgd` trained with GSAM."""
+    return replace(fashion_sgd(), preset="fashion-gsam", method="gsam")
+
+
 PRESETS: dict[str, Callable[[], TrainConfig]] = {
     "digits-sgd": digits_sgd,
     "digits-sam": digits_sam,
     "digits-aace": digits_aace,
+    "digits-vasso": digits_vasso,
+    "digits-f-sam": digits_f_sam,
+    "digits-asam": digits_asam,
+    "digits-gsam": digits_gsam,
     "fashion-sgd": fashion_sgd,
     "fashion-sam": fashion_sam,
     "fashion-aace": fashion_aace,
+    "fashion-vasso": fashion_vasso,
+    "fashion-f-sam": fashion_f_sam,
+    "fashion-asam": fashion_asam,
+    "fashion-gsam": fashion_gsam,
 }
 """The presets by the name that the command line takes."""
 

@@ -1,4 +1,4 @@
-"""The training loop: SGD, SAM and SAM+AACE on data that stay on the device, everything recorded.
+"""The training loop: SGD and the SAM family on data that stay on the device, everything recorded.
 
 ```
 from training.config import PRESETS
@@ -19,17 +19,18 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from landscape.objectives import Evaluation
-from landscape.optimizers import SAM, frozen_batchnorm
-from landscape.perturbations import Perturbation, aace, sam
 from landscape.problems import Problem
 from landscape.recorders import Recorder
 
-from .config import LABELS, TrainConfig, settings_group
+from .config import TrainConfig, settings_group
 from .data import augment_batch, balanced_subset, load_data
+from .methods import LABELS
+from .optimizers import make_optimizer
 from .problems import make_problem
+from .updates import make_update
 
 AUGMENTATION: dict[str, dict[str, Any]] = {
     "fashion": {"shift": 0, "flip": True},  # shifts cost 1 to 3 points in a few epochs
@@ -37,7 +38,6 @@ AUGMENTATION: dict[str, dict[str, Any]] = {
 }
 """Largest shift (pixels) and mirroring of the training images, by data set."""
 
-_TASK_GRADIENT_EVERY = 50  # updates between gradients of the task loss where AACE needs none
 _EVALUATION_BATCH = 1000
 _TEST_PART_SEED = 0
 
@@ -79,7 +79,7 @@ def train(
     problem = _on_device(make_problem(dataset, **options), device)
     batches = _batches(config, problem.train)
     test_part = _test_part(problem.test, config.evaluation_samples)
-    optimizer = _optimizer(config, problem.model)
+    optimizer = make_optimizer(config, problem.model)
     with (
         _signals_between_updates() as stop_if_asked,
         torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
@@ -103,7 +103,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = config.lr_at(step)
             epoch, inputs, targets = next(batches)
-            row = _update(config, problem, optimizer, inputs, targets, step)
+            row = make_update(config, problem, optimizer, inputs, targets, step)
             recorder.step(**row, epoch=epoch)
             _check_finite(row, step, config)
             if progress is not None:
@@ -113,75 +113,6 @@ def train(
         recorder.summary |= _final_numbers(problem)
         recorder.summary |= {"data": dataset.name, "data_source": dataset.source}
     return out
-
-
-def _update(
-    config: TrainConfig,
-    problem: Problem,
-    optimizer: torch.optim.Optimizer,
-    inputs: Tensor,
-    targets: Tensor,
-    step: int,
-) -> dict[str, Any]:
-    """Make one update; return what `Recorder.step` records of it."""
-    params = [p for group in optimizer.param_groups for p in group["params"]]
-    optimizer.zero_grad()
-    logits = _logits(problem.model, inputs, config.precision)
-    loss = problem.loss_fn(logits, targets)
-    row: dict[str, Any] = {
-        "loss": loss.detach(),
-        "accuracy": (logits.argmax(1) == targets).double().mean(),
-    }
-    if not isinstance(optimizer, SAM):
-        loss.backward()
-        optimizer.step()
-        return row | {"gradient": [p.grad for p in params]}
-    if optimizer.perturbation.has_own_loss:
-        if step % _TASK_GRADIENT_EVERY == 0:
-            row["gradient"] = torch.autograd.grad(loss, params, retain_graph=True)
-        optimizer.perturbation.loss(logits, targets).backward()
-    else:
-        loss.backward()
-        row["gradient"] = [p.grad for p in params]
-    optimizer.first_step(zero_grad=True)
-    with frozen_batchnorm(problem.model):
-        perturbed = problem.loss_fn(_logits(problem.model, inputs, config.precision), targets)
-        perturbed.backward()
-    optimizer.second_step()
-    return row | {
-        "displacement": optimizer.displacement,
-        "perturbed_loss": perturbed.detach(),
-        "perturbed_gradient": [p.grad for p in params],
-    }
-
-
-def _logits(model: nn.Module, inputs: Tensor, precision: str) -> Tensor:
-    """Logits in float32; losses are always taken in it."""
-    enabled = precision == "bfloat16"
-    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=enabled):
-        return model(inputs).float()
-
-
-def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
-    options: dict[str, Any] = {
-        "lr": config.lr,
-        "momentum": config.momentum,
-        "weight_decay": config.weight_decay,
-    }
-    perturbation = perturbation_of(config)
-    if perturbation is None:
-        return torch.optim.SGD(model.parameters(), **options)
-    return SAM(model.parameters(), torch.optim.SGD, perturbation=perturbation, **options)
-
-
-def perturbation_of(config: TrainConfig) -> Perturbation | None:
-    """Return the perturbation that the config trains with; None for SGD."""
-    rho = config.resolved_rho
-    if rho is None:
-        return None
-    if config.method == "sam":
-        return sam(rho)
-    return aace(rho, normalize=config.aace_normalize, threshold=config.aace_threshold)
 
 
 def _batches(
@@ -256,7 +187,7 @@ def _final_numbers(problem: Problem) -> dict[str, float]:
 def _check_finite(row: dict[str, Any], step: int, config: TrainConfig) -> None:
     for name in ("loss", "perturbed_loss"):
         if name in row and not math.isfinite(row[name]):
-            hint = "lr" if config.method == "sgd" else "lr or rho"
+            hint = "lr" if config.resolved_rho is None else "lr or rho"
             raise ValueError(
                 f"the {name.replace('_', ' ')} must stay finite, got {float(row[name])} at step "
                 f"{step} with lr {config.lr_at(step):g}; choose a smaller {hint}. The run keeps "

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections.abc import Sequence
 
 from landscape.results import Curvature
@@ -11,6 +12,18 @@ DIRECTIONS = {"sam": 0, "aace": 1, "usam": 2}
 
 
 _ABBREVIATIONS = {*DIRECTIONS, "asam", "gsam", "le-sam"}
+
+
+_TRAINED = ("AACE", "VASSO", "F-SAM", "LE-SAM", "GSAM", "ASAM", "USAM", "SAM")
+
+
+def trained_with(method: str) -> tuple[str, ...]:
+    """Perturbations in a method's label, in capitals, the one that decides first.
+
+    AACE and SAM of "SAM+AACE"; none of "SGD".
+    """
+    words = re.split(r"[^A-Z-]+", method.upper())
+    return tuple(name for name in _TRAINED if name in words)
 
 
 def direction_colors(names: Sequence[str]) -> list[int]:
