@@ -33,6 +33,8 @@ from landscape.perturbations import (
 )
 from landscape.results import Consistency
 
+_SLOPES = np.array([3.0, 4.0])  # L(w) = (3 w₁² + 4 w₂²) / 2
+
 
 def aace_identities() -> Iterator[Quantity]:
     """Case 1: softplus of the log-odds margin, its derivatives, thresholds, large gaps."""
@@ -119,9 +121,6 @@ def family_steps() -> Iterator[Quantity]:
             moves.append(np.concatenate([move, weights]))
         name = f"{perturbation.label}, displacements and weights of three steps"
         yield largest_error(name, np.stack(moves), got)
-
-
-_SLOPES = np.array([3.0, 4.0])  # L(w) = (3 w₁² + 4 w₂²) / 2
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

@@ -8,8 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from landscape.perturbations import sam, usam
 from landscape.problems import Problem
 from landscape.runs import Run
+from landscape.subjects import Subject
 from landscape.updates import perturbation_of_run
 from training.config import PRESETS, TrainConfig
 from training.loop import train
@@ -164,3 +166,14 @@ def test_asam_records_the_displacement_of_its_formula(tmp_path):
     # ‖T⁻¹ ε‖ = ρ
     assert np.linalg.norm(moved[0] / metric) == pytest.approx(0.5, rel=1e-5)
     assert np.linalg.norm(moved[0]) < 0.49
+
+
+def test_analyses_take_the_perturbation_and_the_chunks_of_the_runs_training(tmp_path):
+    config = replace(PRESETS["digits-sgd"](), method="usam", rho=0.1, m=32, steps=1)
+    run = Run(train(config, tmp_path / "run"))
+    subject = Subject(problem=make_problem(), folder=tmp_path, run=run)
+    assert subject.batch_size == 32
+    assert subject.perturbation("usam") == usam(0.1)
+    assert subject.perturbation("sam") == sam()
+    with pytest.raises(ValueError, match=r"got 'vasso', trained with usam"):
+        subject.perturbation("vasso")
