@@ -185,6 +185,13 @@ def test_two_ascent_steps_go_half_the_radius_each_and_the_second_along_the_new_g
     assert made.weights == close(1 - 0.3 * (1 + moved[0]), 1 - 0.4 * (1 + moved[1]))
 
 
+def test_all_ascent_steps_of_asam_have_the_metric_of_the_weights():
+    made = Quadratic(replace(asam(0.5, eta=1.0), ascent_steps=2), a=(1.5, 4.0)).step()
+    # T = (2, 1); first (0.3, 0.2), at (1.3, 1.2) the gradient is (1.95, 4.8), T g = (3.9, 4.8)
+    norm = sqrt(3.9**2 + 4.8**2)
+    assert made.moved == close(0.3 + 0.25 * 2 * 3.9 / norm, 0.2 + 0.25 * 4.8 / norm)
+
+
 def test_chunks_have_a_displacement_each_and_the_update_the_mean_of_their_gradients():
     made = Quadratic(sam(0.5))
     moves = []
