@@ -242,8 +242,11 @@ def metric_of(
         )
     metric = []
     for weight, where in zip(weights, adaptive, strict=True):
-        mask = torch.as_tensor(where, device=weight.device)
-        metric.append(torch.where(mask, weight.abs() + perturbation.eta, torch.ones_like(weight)))
+        scaled, plain = weight.abs() + perturbation.eta, torch.ones_like(weight)
+        if isinstance(where, Tensor):
+            metric.append(torch.where(where, scaled, plain))
+        else:
+            metric.append(scaled if where else plain)
     return metric
 
 

@@ -268,8 +268,8 @@ def check_function_of_weights(perturbation: Perturbation, what: str) -> None:
     if perturbation.has_memory:
         raise ValueError(
             f"{what} needs an ε that weights and batch decide, got {perturbation.label}, which "
-            "depends on the gradients of earlier updates; take one without memory, or what "
-            "training recorded: the online protocol of consistency"
+            "depends on the gradients of earlier updates; take one without memory (consistency "
+            "measures what training recorded of it, by its online protocol)"
         )
     if perturbation.is_random:
         raise ValueError(
