@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from landscape.figures.alignments import trained_with
+
 from . import measured
 from .panes import found
 from .store import AnyRun, Store, checkpoint_of
@@ -120,8 +122,7 @@ def _last(summary: dict[str, Any], evaluations: dict[str, np.ndarray], name: str
 
 def own_perturbation(run: AnyRun) -> str:
     """First word of the labels of the perturbation that a run was trained with; "" for none."""
-    method = run.method.upper()
-    return next((name for name in ("AACE", "USAM", "SAM") if name in method), "")
+    return next(iter(trained_with(run.method)), "")
 
 
 def own_consistency(run: AnyRun, store: Store) -> Any:

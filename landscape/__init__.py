@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from landscape import perturbations as perturbations
     from landscape.adapters import adapt as adapt
+    from landscape.adversarial import aace_loss as aace_loss
     from landscape.connectivity import measure_barrier as measure_barrier
     from landscape.consistency import measure_consistency as measure_consistency
     from landscape.curvature import measure_curvature as measure_curvature
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from landscape.optimizers import SAM as SAM
     from landscape.optimizers import frozen_batchnorm as frozen_batchnorm
     from landscape.perturbations import Perturbation as Perturbation
-    from landscape.perturbations import aace_loss as aace_loss
     from landscape.plane import Plane as Plane
     from landscape.planes import hessian_plane as hessian_plane
     from landscape.planes import joint_plane as joint_plane
@@ -103,7 +103,7 @@ _HOME = {
     "measure_consistency": "consistency",
     "measure_trajectory": "trajectories",
     # train and record
-    "aace_loss": "perturbations",
+    "aace_loss": "adversarial",
     "Perturbation": "perturbations",
     "SAM": "optimizers",
     "frozen_batchnorm": "optimizers",

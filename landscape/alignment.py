@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from landscape.displacements import adaptive_mask, climb
 from landscape.lanczos import norm
 from landscape.objectives import Objective
 from landscape.operators import Operator, as_operator
-from landscape.perturbations import Perturbation, displacement
+from landscape.perturbations import Perturbation, check_function_of_weights
 from landscape.update_maps import perturbation_gradient
 
 
@@ -59,12 +60,13 @@ def measure_alignment(
     Args:
         objective: The task loss.
         eigenvectors: Unit vectors `[k, param]`, as `Spectrum.eigenvectors`.
-        perturbations: As sam() and aace(); one with the task loss's gradient takes no product.
+        perturbations: As sam() and aace(), without memory and random targets; one along the task
+            loss's gradient takes no product.
         operator: What the quotients are of; the Hessian of the objective by default.
 
     Raises:
         ValueError: If the eigenvectors do not fit the objective, or a perturbation does not fit
-            its outputs.
+            its outputs, has a memory or random targets.
     """
     if isinstance(eigenvectors, np.ndarray):
         eigenvectors = torch.tensor(eigenvectors)  # a copy: those of a result are read-only
@@ -74,16 +76,14 @@ def measure_alignment(
             f"eigenvectors must be [k, {objective.theta.numel()}], got {list(rows.shape)}"
         )
     operator = as_operator(objective) if operator is None else operator
-    gradient = objective.gradient()
-    vectors = [gradient]
     for perturbation in perturbations:
-        followed = gradient
-        if perturbation.has_own_loss:
-            followed = perturbation_gradient(objective, perturbation)
-        vectors.append(displacement(perturbation, followed, objective.theta))
+        check_function_of_weights(perturbation, "an alignment")
+    gradient = objective.gradient()
+    moves = [_whole_displacement(objective, p, gradient) for p in perturbations]
+    vectors = [gradient, *moves]
     quotients, products = [_quotient(operator, gradient)], 1
-    for perturbation, vector in zip(perturbations, vectors[1:], strict=True):
-        own = perturbation.has_own_loss
+    for perturbation, vector in zip(perturbations, moves, strict=True):
+        own = not _along_gradient(perturbation)
         quotients.append(_quotient(operator, vector) if own else quotients[0])
         products += own
     return Alignment(
@@ -94,6 +94,31 @@ def measure_alignment(
         null=math.sqrt(2 / (math.pi * rows.shape[1])),
         products=products,
     )
+
+
+def _along_gradient(perturbation: Perturbation) -> bool:
+    plain = perturbation.metric == "identity" and perturbation.ascent_steps == 1
+    return plain and not perturbation.has_own_loss
+
+
+def _whole_displacement(
+    objective: Objective, perturbation: Perturbation, gradient: Tensor
+) -> Tensor:
+    """ε of all data, given the gradient of the task loss."""
+
+    def followed(here: Objective) -> Tensor:
+        if perturbation.has_own_loss:
+            return perturbation_gradient(here, perturbation)
+        return gradient if here is objective else here.gradient()
+
+    (move,) = climb(
+        perturbation,
+        [followed(objective)],
+        [objective.theta],
+        lambda place: [followed(objective.at(place[0]))],
+        adaptive=[adaptive_mask(objective.layout).to(objective.theta.device)],
+    )
+    return move
 
 
 def _quotient(operator: Operator, vector: Tensor) -> float:

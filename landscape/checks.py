@@ -141,6 +141,12 @@ CASES: tuple[Case, ...] = (
         function=known_answers.filter_normalization,
     ),
     Case(
+        number=23,
+        title="steps of the SAM family",
+        source="each method's formula on a quadratic of two parameters, in numpy",
+        function=known_perturbations.family_steps,
+    ),
+    Case(
         number=24,
         title="finite differences",
         source="central differences of the gradient",

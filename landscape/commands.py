@@ -29,7 +29,7 @@ def run(name: str, about: str, example: str, argv: list[str], companion: Compani
 
 def _train(parser: Parser, argv: list[str], companion: Companion) -> int:
     config_module = companion("training.config")
-    presets = config_module.PRESETS
+    presets = companion("training.presets").PRESETS
     preset = parser.peek(argv, "--preset")
     if preset is not None and preset not in presets:
         raise ValueError(

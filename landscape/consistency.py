@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from landscape.directions import consistency_of, inner_products, summarize
+from landscape.displacements import Memory, adaptive_names, climb, next_displacement
 from landscape.objectives import Objective
-from landscape.perturbations import Perturbation, displacement
+from landscape.perturbations import Perturbation
 from landscape.results import Consistency
 from landscape.runs import Run
 
@@ -34,6 +35,7 @@ def measure_consistency(
     seed: int,
     bn: str = "batch",
     step: int = 0,
+    memory: Memory | None = None,
     progress: Progress | None = None,
 ) -> Consistency:
     """Measure the frozen protocol: perturbations of many batches at the objective's weights.
@@ -42,7 +44,11 @@ def measure_consistency(
     one seed gives every perturbation the same batches. SAM follows the objective's loss, AACE its
     own. For each batch: the displacement ε, its norm, its cosine to the gradient of the objective's
     loss, and the loss rise L(w + ε) - L(w) on the same batch. Gradients are not clipped, data not
-    augmented, dropout is inactive. The objective and its model are not touched.
+    augmented, dropout is inactive. A schedule is at its largest radius. The objective and its model
+    are not touched.
+
+    A direction with a memory (VaSSO, F-SAM) is measured at a memory that stands still like the
+    weights: each batch gives the ε that the next update of training would have with it.
 
     Args:
         objective: Weights, loss and data.
@@ -53,10 +59,13 @@ def measure_consistency(
         bn: "batch", as trained: BatchNorm uses the batch's statistics and keeps its buffers; or
             "frozen": it uses the running ones, which makes samples independent of each other.
         step: Training step of the weights, noted in the result.
+        memory: The running mean of gradients, one tensor per trainable parameter, as
+            `SAM.state_dict()["perturbation"]["memory"]`; for a direction that has one.
         progress: Called with batches done and in total.
 
     Raises:
-        ValueError: A setting is out of range, or does not fit the model.
+        ValueError: A setting is out of range, or does not fit the model; or a direction with a
+            memory has none.
         TypeError: AACE on targets that are not classes.
     """
     if bn not in ("batch", "frozen"):
@@ -66,11 +75,20 @@ def measure_consistency(
             f"the frozen protocol needs 2 batches of 1 sample or more, got {batches} batches of "
             f"{batch_size}"
         )
+    if perturbation.has_memory != (memory is not None):
+        raise ValueError(
+            f"{perturbation.label} depends on the gradients of earlier updates, which frozen "
+            "weights do not tell: pass the memory of its training, or measure the online protocol"
+            if perturbation.has_memory
+            else f"{perturbation.label} has no memory, got one"
+        )
     model = _prepared_model(objective.model, bn, batch_size)
+    generator = torch.Generator().manual_seed(seed) if perturbation.is_random else None
+    measure = _Measure(model, objective.loss_fn, perturbation, memory, generator)
     vectors, rises, cosines = [], [], []
     drawn = _draw_batches(objective, batches, batch_size, seed)
     for done, (inputs, targets) in enumerate(drawn, start=1):
-        moved, rise, cosine = _perturb(model, objective.loss_fn, perturbation, inputs, targets)
+        moved, rise, cosine = measure(inputs, targets)
         vectors.append(moved)
         rises.append(rise)
         cosines.append(cosine)
@@ -202,33 +220,68 @@ def _draw_batches(
         yield inputs, torch.stack([objective.batches[i][1][j] for i, j in places])
 
 
-def _perturb(
-    model: nn.Module,
-    loss_fn: Callable[[Any, Tensor], Tensor],
-    perturbation: Perturbation,
-    inputs: Tensor,
-    targets: Tensor,
-) -> tuple[np.ndarray, float, float]:
-    """Return the displacement of one batch [param], its loss rise, its cosine to the gradient."""
-    weights: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
-    output = model(inputs)
-    loss = loss_fn(output, targets)
-    gradient = _gradient(loss, weights)
-    followed = gradient
-    if perturbation.has_own_loss:
-        followed = _gradient(perturbation.loss(output, targets), weights)
-    before = [p.detach().clone() for p in weights]
-    moves = displacement(perturbation, followed, before)
-    with torch.no_grad():
-        for weight, start, move in zip(weights, before, moves, strict=True):
-            weight.copy_(start + move)
-        rise = float(loss_fn(model(inputs), targets)) - float(loss)
-        for weight, start in zip(weights, before, strict=True):
-            weight.copy_(start)
-    moved, slope = _flat(moves), _flat(gradient)
-    lengths = np.linalg.norm(moved.astype(float)) * np.linalg.norm(slope.astype(float))
-    cosine = moved.astype(float) @ slope.astype(float) / lengths if lengths else np.nan
-    return moved, rise, float(cosine)
+class _Measure:
+    """Measures the displacement of one batch after another, at one model's weights."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: Callable[[Any, Tensor], Tensor],
+        perturbation: Perturbation,
+        memory: Memory | None,
+        generator: torch.Generator | None,
+    ) -> None:
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self.model, self.loss_fn = model, loss_fn
+        self.perturbation, self.memory, self.generator = perturbation, memory, generator
+        self.weights: list[Tensor] = [p for _, p in named]
+        self.adaptive = adaptive_names(name for name, _ in named)
+
+    def __call__(self, inputs: Tensor, targets: Tensor) -> tuple[np.ndarray, float, float]:
+        """Return a batch's displacement [param], its loss rise, its cosine to the gradient."""
+        output = self.model(inputs)
+        loss = self.loss_fn(output, targets)
+        gradient = _gradient(loss, self.weights)
+        followed = gradient
+        if self.perturbation.has_own_loss:
+            followed = self._own_gradient(output, targets)
+        before = [p.detach().clone() for p in self.weights]
+        moves = self._displacement(followed, before, inputs, targets)
+        with torch.no_grad():
+            self._go_to([start + move for start, move in zip(before, moves, strict=True)])
+            rise = float(self.loss_fn(self.model(inputs), targets)) - float(loss)
+            self._go_to(before)
+        moved, slope = _flat(moves), _flat(gradient)
+        lengths = np.linalg.norm(moved.astype(float)) * np.linalg.norm(slope.astype(float))
+        cosine = moved.astype(float) @ slope.astype(float) / lengths if lengths else np.nan
+        return moved, rise, float(cosine)
+
+    def _displacement(
+        self, followed: list[Tensor], before: list[Tensor], inputs: Tensor, targets: Tensor
+    ) -> list[Tensor]:
+        perturbation = self.perturbation
+        if perturbation.has_memory:
+            return next_displacement(
+                perturbation, followed, before, self.memory, adaptive=self.adaptive
+            )[0]
+
+        def gradient_at(place: list[Tensor]) -> list[Tensor]:
+            self._go_to(place)
+            output = self.model(inputs)
+            if perturbation.has_own_loss:
+                return self._own_gradient(output, targets)
+            return _gradient(self.loss_fn(output, targets), self.weights)
+
+        return climb(perturbation, followed, before, gradient_at, adaptive=self.adaptive)
+
+    def _own_gradient(self, output: Any, targets: Tensor) -> list[Tensor]:
+        loss = self.perturbation.loss(output, targets, self.generator)
+        return _gradient(loss, self.weights)
+
+    @torch.no_grad()
+    def _go_to(self, place: list[Tensor]) -> None:
+        for weight, value in zip(self.weights, place, strict=True):
+            weight.copy_(value)
 
 
 def _gradient(loss: Tensor, weights: list[Tensor]) -> list[Tensor]:

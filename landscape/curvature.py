@@ -20,6 +20,7 @@ from landscape.runs import Run
 from landscape.savepoints import Savepoint
 from landscape.stability import has_batch_norm
 from landscape.storage import plain
+from landscape.update_maps import check_known_map
 from landscape.updates import update_of_run
 
 _MOST_CHANGES = 200  # of the learning rate at which the edge is told
@@ -114,7 +115,7 @@ def measure_curvature(
         raise ValueError("at least one checkpoint must be asked for, got none")
     steps = [run.resolve(step) for step in sorted(set(checkpoints))]
     for step in steps if stability else ():
-        update_of_run(run, step)  # refused before anything is measured
+        check_known_map(update_of_run(run, step))  # refused before anything is measured
     asked = Asked(
         k=k,
         tolerance=tolerance,

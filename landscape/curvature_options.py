@@ -152,7 +152,8 @@ class CurvatureOptions:
         tolerance: Residual that counts as converged, relative to the largest |eigenvalue|.
         probes: Random vectors of the traces; 0 leaves them out.
         perturbations: Whose alignment with the top eigenvectors is measured beside the
-            gradient's: sam, aace, or both by comma; none for no alignments.
+            gradient's: sam, asam, aace, or the run's own method, several by comma; none for no
+            alignments.
         stability: Whether to find the stability multiplier at each checkpoint.
         bn: BatchNorm statistics: of each batch, as in training, or frozen.
         seed: Seed of start vectors, probes and of the subset.

@@ -106,7 +106,7 @@ def _trained(out: Path, preset: str, companion: Companion, say: Say) -> Run:
             raise RunFileError(f"{folder} is being written by another demo; wait for its end")
         say(f"{preset}: an earlier demo was stopped in the middle; training it anew")
         shutil.rmtree(folder)
-    config = companion("training.config").PRESETS[preset]()
+    config = companion("training.presets").PRESETS[preset]()
     start = time.monotonic()
     with ProgressBar(f"train {preset}") as progress:
         companion("training.loop").train(config, folder, progress=progress)

@@ -42,7 +42,7 @@ def edge_of_stability(
       step follows, that of all data; exact for eigenvectors at right angles to g.
     - SAM, unnormalized: (√(1 + 4 ρ s) − 1) / 2ρ.
     - AACE: none. Its displacement has a curvature of its own, so no eigenvalue of the Hessian of
-      the task loss alone decides.
+      the task loss alone decides. None is known for the others of the SAM family either.
 
     Args:
         update: The step, with its perturbation.
@@ -58,8 +58,13 @@ def edge_of_stability(
             f'lines hold for the objective that is trained, with bn="batch", not under bn="{bn}"'
         )
     name = update.perturbation.name if update.perturbation else "sgd"
-    if name == "aace":
-        return _none(f"no line is known for AACE: {_MULTIPLIER}")
+    if update.perturbation is not None:
+        if name not in ("sam", "usam"):
+            return _none(f"no line is known for {update.perturbation.word}: {_MULTIPLIER}")
+        if update.perturbation.ascent_steps > 1:
+            return _none(f"no line is known for {update.perturbation.ascent_steps} ascent steps")
+        if update.perturbation.schedule != "constant":
+            return _none("a line needs the radius of the step: take perturbation.at(factor)")
     slope, label = _descent(update)
     if math.isinf(slope):
         return _none("with dampening 1 no gradient enters the step")

@@ -14,6 +14,7 @@ from torch import nn
 from landscape.connectivity import measure_barrier
 from landscape.curves import measure_curve
 from landscape.densities import estimate_density
+from landscape.displacements import displacement
 from landscape.formulas import (
     QuadraticOfLayer,
     Quantity,
@@ -23,7 +24,7 @@ from landscape.formulas import (
 )
 from landscape.modules import Weights
 from landscape.objectives import Objective
-from landscape.perturbations import displacement, sam
+from landscape.perturbations import sam
 from landscape.planes import Plane, random_plane
 from landscape.spectra import find_eigenpairs
 from landscape.surfaces import measure_profile, measure_surface

@@ -5,18 +5,35 @@ Every function yields quantities, as in `known_answers`.
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import nn
 
+from landscape.adversarial import aace_loss
 from landscape.consistency import measure_consistency
 from landscape.directions import consistency_of
+from landscape.displacements import displacement
 from landscape.formulas import Quantity, largest_error, mean_output
 from landscape.objectives import Objective
-from landscape.perturbations import aace, aace_loss, displacement, sam, usam
+from landscape.optimizers import SAM
+from landscape.perturbations import (
+    Perturbation,
+    aace,
+    asam,
+    friendly_sam,
+    gsam,
+    le_sam,
+    sam,
+    usam,
+    vasso,
+)
 from landscape.results import Consistency
+
+_SLOPES = np.array([3.0, 4.0])  # L(w) = (3 w₁² + 4 w₂²) / 2
 
 
 def aace_identities() -> Iterator[Quantity]:
@@ -77,6 +94,77 @@ def perturbations_of_one_sample() -> Iterator[Quantity]:
     usam_norm, aace_norm = (np.linalg.norm(list(moved.values())[i]) for i in (2, 3))
     ratio = float(aace_norm / usam_norm)
     yield Quantity("AACE over USAM, norms: odds", float(odds), ratio, 1e-12)
+
+
+def family_steps() -> Iterator[Quantity]:
+    """Case 23: three steps of each method on a quadratic of two parameters, by its formula."""
+    for perturbation, follow in (
+        (sam(0.5), lambda g, w, m: (0.5 * _unit(g), m)),
+        (usam(0.1), lambda g, w, m: (0.1 * g, m)),
+        (asam(0.5, eta=0.25), _asam_step),
+        (vasso(0.5, theta=0.75), _vasso_step),
+        (friendly_sam(0.5, sigma=0.5, decay=0.75), _friendly_step),
+        (le_sam(0.5, 0.125), lambda g, w, m: (min(0.5 / np.linalg.norm(g), 0.125) * _unit(g), m)),
+        (gsam(0.5, rho_min=0.25, alpha=0.5), lambda g, w, m: (0.5 * _unit(g), m)),
+        (replace(sam(0.5), ascent_steps=2), _two_steps),
+    ):
+        weights, memory = np.array([1.0, -2.0]), None
+        rate, moves, got = 0.125, [], _optimized(perturbation)
+        for step in range(3):
+            before = _SLOPES * weights
+            move, memory = follow(before, weights, memory)
+            if perturbation.alpha:  # the learning rate halves at each step, and with it ρ − ρ_min
+                move = move * (0.25 + 0.25 * 0.5**step) / 0.5
+            after = _SLOPES * (weights + move)
+            across = before - (before @ after) / (after @ after) * after
+            weights = weights - rate * 0.5**step * (after - perturbation.alpha * across)
+            moves.append(np.concatenate([move, weights]))
+        name = f"{perturbation.label}, displacements and weights of three steps"
+        yield largest_error(name, np.stack(moves), got)
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / np.linalg.norm(vector)
+
+
+def _asam_step(g: np.ndarray, w: np.ndarray, m: Any) -> tuple[np.ndarray, Any]:
+    """T = |w| + η on the first parameter, which is named weight, and 1 on the second."""
+    metric = np.array([abs(w[0]) + 0.25, 1.0])
+    return 0.5 * metric * _unit(metric * g), m
+
+
+def _vasso_step(g: np.ndarray, w: np.ndarray, m: Any) -> tuple[np.ndarray, Any]:
+    mean = g if m is None else 0.25 * m + 0.75 * g
+    return 0.5 * _unit(mean), mean
+
+
+def _friendly_step(g: np.ndarray, w: np.ndarray, m: Any) -> tuple[np.ndarray, Any]:
+    if m is None:
+        return 0.5 * _unit(g), g
+    return 0.5 * _unit(g - 0.5 * m), 0.75 * m + 0.25 * g
+
+
+def _two_steps(g: np.ndarray, w: np.ndarray, m: Any) -> tuple[np.ndarray, Any]:
+    first = 0.25 * _unit(g)
+    return first + 0.25 * _unit(_SLOPES * (w + first)), m
+
+
+def _optimized(perturbation: Perturbation) -> np.ndarray:
+    """Displacement and weights [step, 4] of three updates by `SAM`, the learning rate halving."""
+    params = [nn.Parameter(torch.tensor(w, dtype=torch.float64)) for w in (1.0, -2.0)]
+    named = list(zip(("weight", "bias"), params, strict=True))
+    optimizer = SAM(named, torch.optim.SGD, perturbation=perturbation, lr=0.125)
+
+    def closure() -> None:
+        (3 * params[0] ** 2 / 2 + 4 * params[1] ** 2 / 2).backward()
+
+    rows = []
+    for _ in range(3):
+        optimizer.step(closure)
+        optimizer.param_groups[0]["lr"] /= 2
+        moves = optimizer.displacement or []
+        rows.append([float(x) for x in (*moves, *(p.detach() for p in params))])
+    return np.array(rows)
 
 
 def direction_agreement() -> Iterator[Quantity]:

@@ -3,17 +3,19 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from landscape.adversarial import aace_loss
 from landscape.layouts import Layout
 from landscape.objectives import Objective
 from landscape.output_losses import LOOK, check_true_surface
 from landscape.parts import part_of
-from landscape.perturbations import Perturbation, aace_loss
+from landscape.perturbations import Perturbation
 from landscape.products import choose_product
 from landscape.ranks import Ranks, shared
 
@@ -119,7 +121,8 @@ def surface_loss(perturbation: Perturbation) -> Callable[[Tensor, Tensor], Tenso
         `loss_fn(logits, targets)` for an Objective.
 
     Raises:
-        ValueError: If AACE has a threshold: then even its gradient is of no surface.
+        ValueError: If AACE has a threshold: then even its gradient is of no surface; or if its
+            targets are random.
     """
     if perturbation.threshold > 0:
         raise ValueError(
@@ -127,7 +130,14 @@ def surface_loss(perturbation: Perturbation) -> Callable[[Tensor, Tensor], Tenso
             f"threshold={perturbation.threshold:g}, which keeps a part of the target fixed that "
             "depends on the output: its gradient is not that of its value; take threshold=0"
         )
-    return aace_loss if perturbation.has_own_loss else functional.cross_entropy
+    if perturbation.is_random:
+        raise ValueError(
+            f"a surface must be the same at every call, got {perturbation.label} with random "
+            'targets; take mode "ada" or "const"'
+        )
+    if not perturbation.has_own_loss:
+        return functional.cross_entropy
+    return aace_loss if perturbation.mode == "ada" else partial(aace_loss, mode=perturbation.mode)
 
 
 def add_weight_decay(operator: Operator, weight_decay: float) -> Operator:

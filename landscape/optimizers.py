@@ -4,7 +4,7 @@ One update takes two backward passes on the same batch: `first_step` adds the di
 `second_step` puts the weights back and lets the base optimizer use the gradient found there.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,43 +12,73 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from landscape.perturbations import Perturbation, displacement, sam
+from landscape.displacements import adaptive_names, metric_of, next_displacement
+from landscape.perturbations import Perturbation, sam
+from landscape.sam_parts import (
+    Gradients,
+    check_gradients,
+    final_gradients,
+    loaded_memory,
+    mean_gradients,
+    times,
+    unscale,
+)
 
 _SAM = sam()
+_OWN_STATE = "perturbation"  # beside "state" and "param_groups" of the base optimizer
 
 
 class SAM(torch.optim.Optimizer):
     """Sharpness-aware minimization around a base optimizer.
 
     ```
-    perturbation.loss(model(inputs), targets).backward()  # the task loss will do for sam and usam
+    perturbation.loss(model(inputs), targets).backward()  # the task loss will do for all but aace
     optimizer.first_step(zero_grad=True)
     with frozen_batchnorm(model):
         loss_fn(model(inputs), targets).backward()
     optimizer.second_step(zero_grad=True)
     ```
 
-    Parameter groups and state are those of the base optimizer, so schedulers and `state_dict` work
-    as on any optimizer; the perturbation is a setting, not state. Weight decay is the base
-    optimizer's and no part of the displacement. With a gradient scaler, unscale before
-    `first_step`: unnormalized perturbations are as long as the gradient says.
+    Parameter groups and state are those of the base optimizer, so schedulers work as on any
+    optimizer; `state_dict` also has what the perturbation remembers. Weight decay is the base
+    optimizer's and no part of the displacement. Around the loop:
+
+    - Gradient scaler: scale both losses, give it to both steps, `first_step(scaler=scaler)`, and
+      leave `scaler.step` and `scaler.update` out. Unnormalized perturbations are as long as the
+      gradient says, so it must be unscaled, and without the scaler nobody can tell that it is not.
+      Where either gradient is not finite, the whole update is left out and the scale lowered.
+    - Clipping: between the second backward and `second_step`; with a scaler,
+      `scaler.unscale_(optimizer)` before. What is clipped before `first_step` changes the
+      displacement of unnormalized perturbations.
+    - Gradient accumulation: the first backward of all micro-batches, `first_step`, the second
+      backward of all, `second_step`, with each loss divided by their number. Without BatchNorm this
+      is one large batch. One displacement per micro-batch is another method, the next one.
+    - m-sharpness: for each chunk of m samples both backwards, with `first_step` after the first and
+      `end_chunk` after the second; then `second_step`. The update has the mean of the gradients.
+    - Ascent steps: with `ascent_steps` of n, n times backward and `first_step`.
 
     Args:
-        params: Parameters or parameter groups. The gradient norm runs over all groups.
+        params: Parameters, named parameters or parameter groups. The gradient norm runs over all
+            groups. ASAM has to know names: `model.named_parameters()`.
         base_optimizer_class: Class of the optimizer that makes the update, as `torch.optim.SGD`.
         perturbation: What is added to the weights; `sam()` unless told.
-        **base_options: Options of the base optimizer, as `lr=0.1, momentum=0.9`.
+        **base_options: Options of the base optimizer, as `lr=0.1, momentum=0.9`. A schedule "lr"
+            is in units of the first group's learning rate here.
 
     Attributes:
         displacement: What was added to each parameter by the last `first_step`, one tensor each in
             the order of `param_groups`, zero where there was no gradient; None before the first.
+            Of several ascent steps it is the sum so far, after chunks their mean.
+
+    Raises:
+        ValueError: ASAM without names.
 
     Source: Foret et al., ICLR 2021, algorithm 1.
     """
 
     def __init__(
         self,
-        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        params: Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]],
         base_optimizer_class: type[torch.optim.Optimizer],
         *,
         perturbation: Perturbation = _SAM,
@@ -65,61 +95,159 @@ class SAM(torch.optim.Optimizer):
         self.defaults.update(self.base_optimizer.defaults)
         self.perturbation = perturbation
         self.displacement: list[Tensor] | None = None
+        metric_of(perturbation, self._parameters(), self._adaptive())
+        self._first_lr = float(self.param_groups[0].get("lr", 0.0))
+        if perturbation.schedule == "lr" and not self._first_lr > 0:
+            raise ValueError(
+                f"{perturbation.label} follows the learning rate and needs one above 0 to begin "
+                f"with, got {self._first_lr:g}"
+            )
+        self._updates = 0
+        self._memory: Gradients | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin an update: nothing is displaced, kept, left out or scaled."""
         self._weights: list[Tensor] | None = None
+        self._ascents = 0
+        self._gradients: Gradients = []
+        self._chunks: list[tuple[Gradients, list[Tensor]]] = []
+        self._left_out = False
+        self._scaler: Any = None
 
     @torch.no_grad()
-    def first_step(self, zero_grad: bool = False) -> None:
+    def first_step(self, zero_grad: bool = False, *, scaler: Any = None) -> None:
         """Add the displacement for the gradient now held, which is that of `perturbation.loss`.
 
         Args:
             zero_grad: Whether to clear the gradients afterwards.
+            scaler: The `torch.amp.GradScaler` that scaled the loss; it unscales and updates here.
 
         Raises:
             RuntimeError: No gradients, or the weights are displaced already.
         """
-        if self._weights is not None:
+        if self._ascents == self.perturbation.ascent_steps:
             raise RuntimeError(
-                "first_step came twice: the weights are displaced already; call second_step after "
-                "the backward at the displaced weights"
+                f"first_step came {times(self._ascents + 1)}: the weights are displaced "
+                "already; call second_step after the backward at the displaced weights"
             )
         params = self._parameters()
-        self._check_gradients(params, "first_step", "perturbation.loss(model(inputs), targets)")
-        held = [(p, p.grad) for p in params if p.grad is not None]
-        weights, gradients = [p for p, _ in held], [g for _, g in held]
-        moves = iter(displacement(self.perturbation, gradients, weights))
-        self.displacement = [torch.zeros_like(p) if p.grad is None else next(moves) for p in params]
-        self._weights = [p.detach().clone() for p in params]
-        for param, move in zip(params, self.displacement, strict=True):
+        check_gradients(params, "first_step", "perturbation.loss(model(inputs), targets)")
+        if scaler is not None:
+            self._scaler = scaler
+            self._left_out |= not unscale(self, scaler, params)
+        if self._weights is None:
+            self._weights = [p.detach().clone() for p in params]
+            self.displacement = None
+        moves = self._moves(params)
+        sofar = self.displacement
+        self.displacement = (
+            moves if sofar is None else [s + m for s, m in zip(sofar, moves, strict=True)]
+        )
+        for param, move in zip(params, moves, strict=True):
             param.add_(move)
+        self._ascents += 1
+        if self.perturbation.alpha:
+            self._gradients = [None if p.grad is None else p.grad.clone() for p in params]
         if zero_grad:
             self.zero_grad()
 
+    def _moves(self, params: list[Tensor]) -> list[Tensor]:
+        """Return the displacement of each parameter, and remember what the next update needs."""
+        if self._left_out:
+            return [torch.zeros_like(p) for p in params]
+        assert self._weights is not None
+        held = [i for i, p in enumerate(params) if p.grad is not None]
+        memory = self._memory or [None] * len(params)
+        memory += [None] * (len(params) - len(memory))  # groups may be added
+        adaptive = self._adaptive()
+        found, after = next_displacement(
+            self.perturbation,
+            [params[i].grad for i in held],  # type: ignore[misc]
+            [self._weights[i] for i in held],
+            [memory[i] for i in held],
+            adaptive=None if adaptive is None else [adaptive[i] for i in held],
+            factor=self._factor(),
+        )
+        moves = dict(zip(held, found, strict=True))
+        if after is not None:
+            remembered = dict(zip(held, after, strict=True))
+            self._memory = [remembered.get(i, m) for i, m in enumerate(memory)]
+        return [moves[i] if i in moves else torch.zeros_like(p) for i, p in enumerate(params)]
+
     @torch.no_grad()
-    def second_step(self, zero_grad: bool = False) -> None:
+    def end_chunk(self) -> None:
+        """Copy the weights back and keep the gradient of the displaced weights, which is cleared.
+
+        For m-sharpness: the next chunk begins with its own backward and `first_step`; chunks have
+        equal weights.
+
+        Raises:
+            RuntimeError: `first_step` did not come before, or there are no gradients.
+            ValueError: The direction has a memory, which is of whole batches.
+        """
+        if self.perturbation.has_memory:
+            raise ValueError(
+                f"{self.perturbation.label} remembers gradients of whole batches: chunks would "
+                "each change what the next one remembers; take another perturbation"
+            )
+        self._check_displaced("end_chunk")
+        params, moves = self._parameters(), self.displacement
+        if self._scaler is not None:
+            self._left_out |= not unscale(self, self._scaler, params)
+        found = final_gradients(self.perturbation, self._gradients, [p.grad for p in params])
+        assert moves is not None
+        self._restore()
+        self._chunks.append((found, moves))
+        self.zero_grad()
+
+    @torch.no_grad()
+    def second_step(self, zero_grad: bool = False, *, scaler: Any = None) -> None:
         """Copy the weights back and update them with the gradient of the displaced weights.
 
         Args:
             zero_grad: Whether to clear the gradients afterwards.
+            scaler: The one that `first_step` was given.
 
         Raises:
-            RuntimeError: `first_step` did not come before, or there are no gradients.
+            RuntimeError: `first_step` did not come before, there are no gradients, or one of the
+                two steps has a scaler and the other has none.
         """
-        if self._weights is None:
+        if scaler is not self._scaler and (self._weights is not None or self._chunks):
+            given, missing = ("second_step", "first_step")[:: 1 if self._scaler is None else -1]
             raise RuntimeError(
-                "second_step came without first_step: there are no weights to go back to; call "
-                "first_step after the first backward"
+                f"{given} was given a scaler that {missing} was not: both gradients are scaled and "
+                f"both have to be unscaled; call {missing}(scaler=scaler)"
             )
-        self._check_gradients(self._parameters(), "second_step", "the task loss at the new weights")
-        self._restore()
-        self.base_optimizer.step()
+        params = self._parameters()
+        if self._chunks and self._weights is None:
+            gradients = mean_gradients([found for found, _ in self._chunks])
+            moves = zip(*(moves for _, moves in self._chunks), strict=True)
+            self.displacement = [torch.stack(parts).mean(0) for parts in moves]
+        else:
+            self._check_displaced("second_step")
+            if scaler is not None:
+                self._left_out |= not unscale(self, scaler, params)
+            gradients = final_gradients(
+                self.perturbation, self._gradients, [p.grad for p in params]
+            )
+            self._restore()
+        for param, gradient in zip(params, gradients, strict=True):
+            param.grad = gradient
+        if not self._left_out:
+            self.base_optimizer.step()
+            self._updates += 1
         self._opt_called = True  # what schedulers look for to see that an update came before them
+        self._forget()
         if zero_grad:
             self.zero_grad()
 
     def step(  # type: ignore[override]
         self,
-        closure: Callable[[], Any] | None = None,
-        perturbation_closure: Callable[[], Any] | None = None,
+        closure: Callable[[], Any] | Sequence[Callable[[], Any]] | None = None,
+        perturbation_closure: Callable[[], Any] | Sequence[Callable[[], Any]] | None = None,
+        *,
+        scaler: Any = None,
     ) -> Any:
         """Make one whole update; gradients are cleared before each pass and after the update.
 
@@ -127,12 +255,15 @@ class SAM(torch.optim.Optimizer):
             closure: Computes the task loss on the batch and calls backward. It runs at the
                 displaced weights, and before that at w where no perturbation_closure is given. With
                 BatchNorm, run the model in it under `frozen_batchnorm` and give a
-                perturbation_closure, whose pass updates the statistics.
+                perturbation_closure, whose pass updates the statistics. For m-sharpness a sequence,
+                one for each chunk of the batch.
             perturbation_closure: Computes `perturbation.loss` on the same batch and calls backward;
-                it runs at w, first. Required by a perturbation with a loss of its own (AACE).
+                it runs at w, first, and at the points of further ascent steps. Required by a
+                perturbation with a loss of its own (AACE).
+            scaler: A gradient scaler; the closures scale their losses with it.
 
         Returns:
-            What the closure that ran at w returned.
+            What the closure that ran at w returned; a list where there are chunks.
 
         Raises:
             TypeError: No closure.
@@ -142,7 +273,8 @@ class SAM(torch.optim.Optimizer):
         if closure is None:
             raise TypeError(
                 "SAM.step needs a closure that computes the loss and calls backward, as it takes "
-                "the gradient twice; or call first_step and second_step"
+                "the gradient twice; or call first_step and second_step, with a gradient scaler as "
+                "second_step(scaler=scaler) in place of scaler.step(optimizer)"
             )
         if perturbation_closure is None and self.perturbation.has_own_loss:
             raise ValueError(
@@ -150,37 +282,63 @@ class SAM(torch.optim.Optimizer):
                 "of perturbation.loss(logits, targets), not of the task loss; pass "
                 "step(closure, perturbation_closure)"
             )
-        first = closure if perturbation_closure is None else perturbation_closure
-        self.zero_grad()
-        with torch.enable_grad():
-            value = first()
-        self.first_step(zero_grad=True)
+        firsts = closure if perturbation_closure is None else perturbation_closure
+        seconds = [closure] if callable(closure) else list(closure)
+        firsts = [firsts] if callable(firsts) else list(firsts)
+        values = []
         try:
-            with torch.enable_grad():
-                closure()
-            self.second_step(zero_grad=True)
+            for first, second in zip(firsts, seconds, strict=True):
+                values.append(self._both_passes(first, second, scaler))
+                if len(seconds) > 1:
+                    self.end_chunk()
+            self.second_step(zero_grad=True, scaler=scaler)
         finally:
             if self._weights is not None:
                 self._restore()
-        return value
+            self._forget()
+        return values if len(seconds) > 1 else values[0]
+
+    def _both_passes(self, first: Callable[[], Any], second: Callable[[], Any], scaler: Any) -> Any:
+        """Leave the gradient of the displaced weights; return the value at w."""
+        values = []
+        for _ in range(self.perturbation.ascent_steps):
+            self.zero_grad()
+            with torch.enable_grad():
+                values.append(first())
+            self.first_step(zero_grad=True, scaler=scaler)
+        with torch.enable_grad():
+            second()
+        return values[0]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of the base optimizer, parameter groups included."""
-        return self.base_optimizer.state_dict()
+        """Return the state of the base optimizer, parameter groups included, and one's own.
+
+        The latter is under "perturbation": updates made, the learning rate at the start, and the
+        running mean of gradients where the direction has one.
+        """
+        own = {"updates": self._updates, "first_lr": self._first_lr, "memory": self._memory}
+        return {**self.base_optimizer.state_dict(), _OWN_STATE: own}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what `state_dict` returned.
 
         Args:
-            state_dict: State of a SAM, or of a bare base optimizer, of the same parameters.
+            state_dict: State of a SAM, or of a bare base optimizer, of the same parameters. After
+                the latter the perturbation begins anew.
 
         Raises:
             RuntimeError: The weights are displaced: an update is half done.
+            ValueError: The running mean is of other parameters.
         """
-        if self._weights is not None:
+        if self._weights is not None or self._chunks:
             raise RuntimeError("an update is half done; call second_step before load_state_dict")
+        own = state_dict.get(_OWN_STATE, {})
+        memory = loaded_memory(own.get("memory"), self._parameters())
         self.base_optimizer.load_state_dict(state_dict)
         self._share_base()
+        self._memory = memory
+        self._updates = own.get("updates", 0)
+        self._first_lr = own.get("first_lr", self._first_lr)
         self.displacement = None
 
     def _share_base(self) -> None:
@@ -190,21 +348,42 @@ class SAM(torch.optim.Optimizer):
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
 
+    def _adaptive(self) -> list[bool] | None:
+        """Which parameters ASAM scales; None for other metrics, and where there are no names."""
+        if self.perturbation.metric == "identity":
+            return None
+        if any("param_names" not in group for group in self.param_groups):
+            return None
+        return adaptive_names(name for group in self.param_groups for name in group["param_names"])
+
+    def _factor(self) -> float:
+        """Factor of the radius's schedule for the update under way."""
+        if self.perturbation.schedule != "lr":
+            return self.perturbation.factor(self._updates)
+        rate = float(self.param_groups[0]["lr"])
+        return self.perturbation.factor(self._updates, rate / self._first_lr)
+
     @torch.no_grad()
     def _restore(self) -> None:
         """Copy the saved weights back: subtracting the displacement would leave rounding behind."""
         assert self._weights is not None
         for param, weight in zip(self._parameters(), self._weights, strict=True):
             param.copy_(weight)
-        self._weights = None
+        self._weights, self._ascents = None, 0
 
-    @staticmethod
-    def _check_gradients(params: list[Tensor], method: str, loss: str) -> None:
-        if all(p.grad is None for p in params):
+    def _check_displaced(self, method: str) -> None:
+        if self._weights is None:
             raise RuntimeError(
-                f"{method} needs gradients and no parameter has one: call backward() on {loss} "
-                "first, with gradients enabled (no torch.no_grad)"
+                f"{method} came without first_step: there are no weights to go back to; call "
+                "first_step after the first backward"
             )
+        steps = self.perturbation.ascent_steps
+        if self._ascents < steps:
+            raise RuntimeError(
+                f"{method} came too early: {self.perturbation.label} takes {steps} ascent steps "
+                f"and first_step came {times(self._ascents)}; go on with backward and first_step"
+            )
+        check_gradients(self._parameters(), method, "the task loss at the new weights")
 
 
 @contextmanager

@@ -49,7 +49,8 @@ class ConsistencyOptions:
         samples: Size of the class-balanced subset of the training set; 0 takes all of it.
         protocol: frozen draws batches at one checkpoint, online takes the vectors recorded in
             the steps before it; all measures both.
-        perturbations: Of the frozen protocol, on the same batches: sam, aace, or both by comma.
+        perturbations: Of the frozen protocol, on the same batches: sam, asam, aace, or
+            the run's own method, several by comma.
         batches: Batches of the frozen protocol, drawn with replacement.
         batch_size: Samples of a batch; 0 takes that of the run's training.
         window: Recorded steps of the online protocol.

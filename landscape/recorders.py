@@ -17,6 +17,7 @@ from landscape.writers import RunWriter
 
 Vectors = Tensor | Sequence[Tensor | None]
 
+_TENSORS = ("params", "param_names")  # of a parameter group, beside its options
 _COLUMNS = 1 << 17  # numbers of each vector that are widened to float64 at a time
 
 
@@ -280,7 +281,7 @@ def _optimizer_settings(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     plain = (bool, int, float, str, list, tuple, type(None))
     settings = {
         "optimizer": type(inner).__name__,
-        "options": {k: v for k, v in options.items() if k != "params" and isinstance(v, plain)},
+        "options": {k: v for k, v in options.items() if k not in _TENSORS and isinstance(v, plain)},
     }
     if isinstance(optimizer, SAM):
         settings["perturbation"] = asdict(optimizer.perturbation)
@@ -290,8 +291,8 @@ def _optimizer_settings(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 def _method_label(optimizer: torch.optim.Optimizer) -> str:
     if not isinstance(optimizer, SAM):
         return type(optimizer).__name__
-    name = optimizer.perturbation.name.upper()
-    return "SAM+AACE" if name == "AACE" else name
+    word = optimizer.perturbation.word
+    return "SAM+AACE" if word == "AACE" else word
 
 
 def _inner_products(vectors: dict[str, Tensor | None], pairs: Sequence[str]) -> dict[str, float]:

@@ -12,10 +12,11 @@ from torch import Tensor
 from landscape.ascents import Ascent, Ball, Slope, Tell, ascend, slope
 from landscape.batches import Batch
 from landscape.chunks import draw_chunks
+from landscape.displacements import displacement
 from landscape.intervals import standard_error, t_interval, t_quantile
 from landscape.objectives import Objective
 from landscape.operators import Operator, as_operator
-from landscape.perturbations import displacement, sam
+from landscape.perturbations import sam
 from landscape.sample_slopes import mean_square_slope
 from landscape.savepoints import Savepoint
 from landscape.spectra import find_eigenpairs

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from landscape.displacements import adaptive_mask, climb
 from landscape.objectives import Objective
-from landscape.perturbations import Perturbation, displacement
+from landscape.perturbations import Perturbation, check_function_of_weights
 from landscape.spans import Direction
 
 
@@ -45,20 +46,28 @@ def perturbation_direction(
 
     Args:
         objective: Weights, loss and data.
-        perturbation: As `sam()` or `aace()`.
+        perturbation: As `sam()` or `aace()`; without memory and random targets. A schedule is at
+            its largest radius.
         batch_size: Samples in the batch.
         seed: Seed of the draw.
 
     Raises:
         ValueError: If the batch doesn't fit the model, ε is zero or not finite, or targets are no
-            classes for AACE.
+            classes for AACE, or the perturbation has a memory or random targets.
     """
+    check_function_of_weights(perturbation, "a direction")
     inputs, targets = _draw_batch(objective, batch_size, seed)
     loss_fn = perturbation.loss if perturbation.has_own_loss else objective.loss_fn
     batch = Objective(
         objective.model, loss_fn, (inputs, targets), bn="batch", batch_size=batch_size
     ).at(objective.theta)
-    moved = displacement(perturbation, batch.gradient(), objective.theta)
+    (moved,) = climb(
+        perturbation,
+        [batch.gradient()],
+        [objective.theta],
+        lambda place: [batch.gradient(place[0])],
+        adaptive=[adaptive_mask(objective.layout).to(objective.theta.device)],
+    )
     norm = float(moved.double().norm())
     _check_length(norm, f"the displacement of {perturbation.label}")
     facts: dict[str, Any] = {
@@ -75,7 +84,7 @@ def perturbation_direction(
         label=f"ε {perturbation.label}",
         vector=moved,
         facts=facts,
-        mark=f"w + ε {perturbation.name.upper()}",
+        mark=f"w + ε {perturbation.word}",
     )
 
 

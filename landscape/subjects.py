@@ -13,10 +13,11 @@ from torch import Tensor
 
 from landscape.modules import Weights, buffers_of, flatten, layout_of, load_theta
 from landscape.objectives import Objective
-from landscape.perturbations import Perturbation, aace, sam
+from landscape.perturbations import Perturbation, aace, asam, sam
 from landscape.problems import Problem
 from landscape.runs import Run, RunFileError
 from landscape.states import load_state
+from landscape.updates import perturbation_of_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +95,9 @@ class Subject:
 
     @property
     def batch_size(self) -> int:
-        """Samples of a training step."""
-        return int(self.run.config.get("batch_size", 128)) if self.run else 128
+        """Samples of a training step; with m-sharpness of a chunk, which has an ε of its own."""
+        config = self.run.config if self.run else {}
+        return int(config.get("m") or config.get("batch_size", 128))
 
     def perturbation(self, name: str) -> Perturbation:
         """A perturbation by name, with the run's own settings where it trained with it.
@@ -103,19 +105,16 @@ class Subject:
         Raises:
             ValueError: If there is none of this name.
         """
-        settings = self.run.config if self.run else {}
-        trained = str(settings.get("method", "")).rpartition("+")[2] == name
-        if name == "sam":
-            return sam(settings["rho"]) if trained else sam()
-        if name == "aace" and trained:
-            return aace(
-                settings["rho"],
-                normalize=settings["aace_normalize"],
-                threshold=settings["aace_threshold"],
+        trained = perturbation_of_run(self.run) if self.run else None
+        if trained is not None and trained.name == name:
+            return trained
+        made = {"sam": sam, "asam": asam, "aace": aace}.get(name)
+        if made is None:
+            raise ValueError(
+                "perturbations must be sam, asam, aace, several by comma, or that of the run's own "
+                f"training, got {name!r}" + (f", trained with {trained.name}" if trained else "")
             )
-        if name == "aace":
-            return aace()
-        raise ValueError(f"perturbations must be sam, aace, or both by comma, got {name!r}")
+        return made()
 
     def facts(self, kind: str) -> dict[str, Any]:
         """Who was measured: run, method, checkpoint, data."""

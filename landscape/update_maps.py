@@ -5,17 +5,20 @@ does in a step. With several batches it is the mean of what they do.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from landscape.adversarial import aace_loss
+from landscape.displacement_tangents import move_with_tangent, update_gradient_tangent
+from landscape.displacements import NORM_FLOOR, adaptive_mask, update_gradient
 from landscape.lanczos import norm
 from landscape.objectives import Objective
 from landscape.operators import Operator, hessian
-from landscape.perturbations import NORM_FLOOR, Perturbation, aace_loss, displacement
+from landscape.perturbations import Perturbation, check_function_of_weights
 from landscape.updates import Update
 
 BATCHES = ("each", "whole")
@@ -39,6 +42,11 @@ def followed_loss(perturbation: Perturbation) -> BatchLoss:
     if not perturbation.has_own_loss:
         return lambda task, output, targets: task
     threshold = perturbation.threshold
+    if threshold and perturbation.mode != "ada":
+        raise ValueError(
+            f"the second derivative of {perturbation.label} is not known: its target keeps a part "
+            'on the true class that depends on the output; take threshold 0 or mode "ada"'
+        )
     if threshold == 0:
         return lambda task, output, targets: perturbation.loss(output, targets)
 
@@ -78,7 +86,8 @@ class UpdateMap:
             other; made here by default.
 
     Raises:
-        ValueError: If `batches` is neither, or the objective has no derivatives.
+        ValueError: If `batches` is neither, the objective has no derivatives, or the update's
+            perturbation is not a function of weights and batch that is differentiated here.
     """
 
     def __init__(
@@ -91,7 +100,9 @@ class UpdateMap:
     ) -> None:
         if batches not in BATCHES:
             raise ValueError(f'batches must be "each" or "whole", got {batches!r}')
+        check_known_map(update)
         self.objective, self.update = objective, update
+        self._adaptive = adaptive_mask(objective.layout).to(objective.theta.device)
         count = len(objective.batches)
         self._groups: list[Sequence[int]] = (
             [[index] for index in range(count)] if batches == "each" else [range(count)]
@@ -126,11 +137,19 @@ class UpdateMap:
             return self._move(theta, momentum, self._hessian(theta))
         self.check()
         total = torch.zeros_like(theta)
+        perturbation = self.update.perturbation
+        assert perturbation is not None
         with self.objective.derivatives():
             for share, group in self._shares():
-                move, bend = self._displacement(self.objective.theta, group, theta)
-                place = self.objective.theta + move
-                _, part = _differentiate(self.objective, place, group, _task, theta + bend)
+                there = self._displacement(self.objective.theta, group, theta)
+                place = self.objective.theta + there.move
+                after, part = _differentiate(
+                    self.objective, place, group, _task, theta + there.move_tangent
+                )
+                if perturbation.alpha:
+                    part = update_gradient_tangent(
+                        perturbation, there.gradient, after, there.gradient_tangent, part
+                    )
                 total.add_(part, alpha=share)
         return self._move(theta, momentum, total)
 
@@ -172,29 +191,27 @@ class UpdateMap:
         total = torch.zeros_like(theta)
         with self.objective.derivatives():
             for share, group in self._shares():
-                move = torch.zeros_like(theta)
-                if self.update.perturbation is not None:
-                    move, _ = self._displacement(theta, group, None)
-                part, _ = _differentiate(self.objective, theta + move, group, _task)
+                perturbation = self.update.perturbation
+                if perturbation is None:
+                    part, _ = _differentiate(self.objective, theta, group, _task)
+                else:
+                    there = self._displacement(theta, group, None)
+                    part, _ = _differentiate(self.objective, theta + there.move, group, _task)
+                    (part,) = update_gradient(perturbation, [there.gradient], [part])
                 total.add_(part, alpha=share)
         return total
 
     def _displacement(
         self, theta: Tensor, group: Sequence[int], tangent: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """ε of some batches at theta, and its derivative along a tangent."""
+    ) -> "_Displaced":
+        """ε of some batches at theta and its gradient, with derivatives along a tangent."""
         perturbation = self.update.perturbation
         assert perturbation is not None
         loss = followed_loss(perturbation)
         gradient, bend = _differentiate(self.objective, theta, group, loss, tangent)
-        move = displacement(perturbation, gradient, theta)
-        scale = perturbation.sign * perturbation.rho
-        if not perturbation.normalize:
-            return move, scale * bend
-        length = norm(gradient)
-        floored = length + NORM_FLOOR
-        along = float((gradient * bend).sum(dtype=torch.float64)) / max(length, NORM_FLOOR)
-        return move, scale * (bend / floored - gradient * (along / floored**2))
+        along = torch.zeros_like(theta) if tangent is None else tangent
+        move, turn = move_with_tangent(perturbation, gradient, theta, bend, along, self._adaptive)
+        return _Displaced(gradient, bend, move, turn)
 
     def _move(self, theta: Tensor, momentum: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """The step once the gradient is known; it is linear, so tangents go through it as well."""
@@ -205,6 +222,38 @@ class UpdateMap:
         momentum = update.momentum * momentum + (1 - update.dampening) * gradient
         used = gradient + update.momentum * momentum if update.nesterov else momentum
         return theta - update.learning_rate * used, momentum
+
+
+def check_known_map(update: Update) -> None:
+    """Refuse an update whose map of (weights, momentum) is not known here.
+
+    Raises:
+        ValueError: If its ε depends on more than weights and batch, takes several ascent steps, or
+            has a radius that follows a schedule.
+    """
+    perturbation = update.perturbation
+    if perturbation is None:
+        return
+    check_function_of_weights(perturbation, "the map of an update")
+    followed_loss(perturbation)
+    if perturbation.ascent_steps > 1:
+        raise ValueError(
+            f"the map of an update is differentiated for one ascent step, got {perturbation.label}"
+        )
+    if perturbation.schedule != "constant":
+        raise ValueError(
+            f"the map of an update has the radius of its step, got {perturbation.label}; take "
+            "perturbation.at(factor)"
+        )
+
+
+class _Displaced(NamedTuple):
+    """What a perturbation makes of some batches `[param]`, with derivatives along a tangent."""
+
+    gradient: Tensor
+    gradient_tangent: Tensor
+    move: Tensor
+    move_tangent: Tensor
 
 
 def _task(task: Tensor, output: Any, targets: Tensor) -> Tensor:

@@ -83,16 +83,36 @@ def update_of_run(run: Run, step: int) -> Update:
     settings = _settings(run)
     options, perturbation = settings["options"], settings["perturbation"]
     augmented, precision = run.config.get("augment"), run.config.get("precision", "float32")
+    smoothed = run.config.get("update_label_smoothing")
     return Update(
         learning_rate=rate,
         momentum=float(options.get("momentum", 0.0)),
         dampening=float(options.get("dampening", 0.0)),
         nesterov=bool(options.get("nesterov", False)),
         weight_decay=float(options.get("weight_decay", 0.0)),
-        perturbation=perturbation,
+        perturbation=_at_step(perturbation, step, rate, options),
         left_out=("augmentation",) * bool(augmented)
+        + ("label smoothing",) * bool(smoothed)
         + (f"{precision} autocast",) * (precision != "float32"),
     )
+
+
+def perturbation_of_run(run: Run) -> Perturbation | None:
+    """The perturbation that a run recorded; None for SGD, and where nothing is recorded of it."""
+    for source in (run.provenance.get("optimizer"), run.config):
+        if isinstance(source, dict) and isinstance(source.get("options"), dict):
+            given = source.get("perturbation")
+            return Perturbation(**given) if given else None
+    return _of_config(run.config)
+
+
+def _at_step(
+    perturbation: Perturbation | None, step: int, rate: float, options: dict[str, Any]
+) -> Perturbation | None:
+    """The perturbation with the radius that its schedule has at a step."""
+    if perturbation is None or perturbation.schedule == "constant":
+        return perturbation
+    return perturbation.at(perturbation.factor(step, rate / float(options["lr"])))
 
 
 def learning_rate_at(run: Run, step: int) -> float:
@@ -116,16 +136,20 @@ def _settings(run: Run) -> dict[str, Any]:
             "the update of a run must be recorded to be known, got neither an optimizer nor a "
             f"method in {run.path}; record with landscape.Recorder, or describe it with Update(…)"
         )
-    config, perturbation = run.config, None
-    if method == "sam":
-        perturbation = sam(float(config["rho"]))
-    elif method == "sam+aace":
-        perturbation = aace(
-            float(config["rho"]),
-            normalize=bool(config.get("aace_normalize", False)),
-            threshold=float(config.get("aace_threshold", 0.0)),
-        )
-    return {"options": config, "perturbation": perturbation}
+    return {"options": run.config, "perturbation": _of_config(run.config)}
+
+
+def _of_config(config: dict[str, Any]) -> Perturbation | None:
+    """The perturbation that a config names, where there is no record of the optimizer."""
+    if config.get("method") == "sam":
+        return sam(float(config["rho"]))
+    if config.get("method") != "sam+aace":
+        return None
+    return aace(
+        float(config["rho"]),
+        normalize=bool(config.get("aace_normalize", False)),
+        threshold=float(config.get("aace_threshold", 0.0)),
+    )
 
 
 def _of_optimizer(run: Run, source: dict[str, Any]) -> dict[str, Any]:

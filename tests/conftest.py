@@ -29,8 +29,8 @@ def pytest_runtest_logreport(report):
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Path:
     """A folder with one real run: digits with SAM+AACE, 60 steps, 5 checkpoints. Read only."""
-    from training.config import PRESETS
     from training.loop import train
+    from training.presets import PRESETS
 
     root = tmp_path_factory.mktemp("runs")
     config = replace(PRESETS["digits-aace"](), steps=60, checkpoint_every=15)
@@ -41,8 +41,8 @@ def trained(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def trained_three(tmp_path_factory) -> Path:
     """A folder with real runs a, b and c: digits from three seeds, 30 steps each. Read only."""
-    from training.config import PRESETS
     from training.loop import train
+    from training.presets import PRESETS
 
     root = tmp_path_factory.mktemp("three")
     for seed, name in enumerate("abc"):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,7 @@ from torch.nn import functional
 
 from landscape import Objective
 from landscape.alignment import measure_alignment
-from landscape.perturbations import aace, sam, usam
+from landscape.perturbations import aace, asam, sam, usam, vasso
 
 
 def test_gradient_of_a_quadratic_along_its_eigenvectors():
@@ -68,3 +70,33 @@ def test_a_direction_of_no_length_has_no_cosine():
 def test_eigenvectors_of_another_size_are_refused(shape):
     with pytest.raises(ValueError, match=r"eigenvectors must be \[k, 3\], got"):
         measure_alignment(quadratic(np.eye(3)), np.ones(shape))
+
+
+def test_asam_and_several_ascent_steps_leave_the_gradient():
+    objective = quadratic(np.diag([4.0, 2.0, 1.0, -1.0]))
+    at = objective.at(torch.tensor([0.75, 0.5, 0.0, 0.0]))  # its gradient is (3, 1, 0, 0)
+    two = replace(usam(0.4), ascent_steps=2)
+    found = measure_alignment(at, np.eye(4)[:2], [two])
+    move = 0.2 * np.array([3, 1]) + 0.2 * np.array([4 * (0.75 + 0.6), 2 * (0.5 + 0.2)])
+    length = np.linalg.norm(move)
+    np.testing.assert_allclose(found.cosines[1], move / length, rtol=1e-12)
+    np.testing.assert_allclose(found.norms[1], length, rtol=1e-12)
+    expected = (4 * move[0] ** 2 + 2 * move[1] ** 2) / length**2
+    np.testing.assert_allclose(found.rayleigh[1], expected, rtol=1e-12)
+    assert found.products == 2
+    model, loss_fn, data = mlp()
+    plain = Objective(model, loss_fn, data)
+    scaled = measure_alignment(plain, plain.theta[None].numpy(), [asam(0.5, eta=0.1)])
+    names = [name for name, _ in model.named_parameters()]
+    gradient = plain.gradient().split([p.numel() for p in model.parameters()])
+    metric = [
+        p.detach().abs().flatten() + 0.1 if "weight" in name else torch.ones(p.numel())
+        for name, p in model.named_parameters()
+    ]
+    inner = torch.cat([t * g for t, g in zip(metric, gradient, strict=True)])
+    move = 0.5 * torch.cat(metric) * inner / inner.norm()
+    assert any("bias" in name for name in names)
+    assert scaled.norms[1] == pytest.approx(move.norm().item(), rel=1e-9)
+    assert scaled.products == 2
+    with pytest.raises(ValueError, match="earlier updates"):
+        measure_alignment(at, np.eye(4)[:2], [vasso()])

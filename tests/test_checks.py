@@ -1,6 +1,7 @@
 import math
 from collections import defaultdict
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from landscape import (
     known_answers,
     known_curvature,
     known_perturbations,
+    optimizers,
+    sam_parts,
     spectra,
 )
 from landscape.checks import CASES, Case, run_checks
@@ -23,7 +26,7 @@ from landscape.operators import Operator
 from landscape.perturbations import Perturbation
 from landscape.planes import Plane
 
-NUMBERS = (1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 15, 17, 18, 20, 22, 24)
+NUMBERS = (1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 15, 17, 18, 20, 22, 23, 24)
 
 
 @pytest.fixture(scope="module")
@@ -280,6 +283,61 @@ def t_drawn_from_the_middle(patch):
     patch.setattr(bends, "_draw", wrong)
 
 
+def of_the_optimizer(name, change):
+    def spoil(patch):
+        module = optimizers if hasattr(optimizers, name) else sam_parts
+        right = getattr(module, name)
+        patch.setattr(module, name, lambda *given, **named: change(right, *given, **named))
+
+    spoil.__qualname__ = change.__name__
+    return spoil
+
+
+@partial(of_the_optimizer, "next_displacement")
+def climbing_down(right, *given, **named):
+    moves, memory = right(*given, **named)
+    return [-move for move in moves], memory
+
+
+@partial(of_the_optimizer, "next_displacement")
+def memory_forgotten(right, perturbation, gradient, weights, memory, **named):
+    return right(perturbation, gradient, weights, None, **named)
+
+
+@partial(of_the_optimizer, "next_displacement")
+def sigma_forgotten(right, perturbation, *given, **named):
+    return right(replace(perturbation, sigma=0.0), *given, **named)
+
+
+@partial(of_the_optimizer, "next_displacement")
+def budget_forgotten(right, perturbation, *given, **named):
+    return right(replace(perturbation, budget=0.0), *given, **named)
+
+
+@partial(of_the_optimizer, "adaptive_names")
+def every_tensor_scaled(right, names):
+    return [True for _ in names]
+
+
+@partial(of_the_optimizer, "update_gradient")
+def nothing_taken_off_across(right, perturbation, before, after):
+    return after
+
+
+def schedule_forgotten(patch):
+    patch.setattr(Perturbation, "factor", lambda self, *given: 1.0)
+
+
+def one_ascent_step(patch):
+    right = known_perturbations.SAM
+
+    def wrong(params, base, *, perturbation, **options):
+        single = replace(perturbation, ascent_steps=1)
+        return right(params, base, perturbation=single, **options)
+
+    patch.setattr(known_perturbations, "SAM", wrong)
+
+
 BREAKS = [
     (1, negated("aace_loss")),
     (1, called_with("aace_loss", threshold=0.0)),
@@ -326,6 +384,14 @@ BREAKS = [
     (22, called_with("random_plane", normalization="none")),
     (20, gradient_of_one_layer),
     (22, called_with("random_plane", ignore=())),
+    (23, climbing_down),
+    (23, memory_forgotten),
+    (23, sigma_forgotten),
+    (23, every_tensor_scaled),
+    (23, nothing_taken_off_across),
+    (23, schedule_forgotten),
+    (23, budget_forgotten),
+    (23, one_ascent_step),
     (24, scaled_hessian),
 ]
 

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from torch.nn import functional
 from landscape.consistency import measure_consistency, online_consistency
 from landscape.layouts import Entry, Layout
 from landscape.objectives import Objective
-from landscape.perturbations import aace, sam, usam
+from landscape.optimizers import SAM
+from landscape.perturbations import aace, asam, friendly_sam, sam, usam, vasso
 from landscape.recorders import Recorder
 from landscape.runs import Run
 from landscape.writers import RunWriter
@@ -301,3 +303,65 @@ def test_a_window_with_fewer_than_two_vectors_is_refused(tmp_path):
     run = write_run(tmp_path / "a", recorded_vectors(5), checkpoint_every=5)
     with pytest.raises(ValueError, match=r"got 1 in 4 \.\. 9; recorded are 0 \.\. 4"):
         online_consistency(run, start=4, stop=9, seed=0)
+
+
+@pytest.mark.parametrize("perturbation", [vasso(0.3), friendly_sam(0.3)], ids=["vasso", "f-sam"])
+def test_a_memory_stands_still_as_the_weights_do(perturbation):
+    objective = make_objective(batch_size=7)
+    generator = torch.Generator().manual_seed(9)
+    memory = [
+        torch.randn(p.shape, generator=generator, dtype=torch.float64)
+        for p in make_net().parameters()
+    ]
+    settings = {"batches": 4, "batch_size": 9, "seed": 3}
+    result = measure_consistency(objective, perturbation, memory=memory, **settings)
+    vectors = measured_vectors(objective, perturbation, memory, **settings)
+    expected = vectors @ vectors.T
+    np.testing.assert_allclose(result.cosines, expected, rtol=1e-9, atol=1e-12)
+    with pytest.raises(ValueError, match="pass the memory of its training, or measure the online"):
+        measure_consistency(objective, perturbation, **settings)
+    with pytest.raises(ValueError, match="has no memory"):
+        measure_consistency(objective, sam(), memory=memory, **settings)
+
+
+def measured_vectors(objective, perturbation, memory, *, batches, batch_size, seed):
+    """Unit displacements that the next update of an optimizer would make on each batch."""
+    inputs = torch.cat([x for x, _ in objective.batches])
+    targets = torch.cat([y for _, y in objective.batches])
+    drawn = torch.randint(40, (batches, batch_size), generator=torch.Generator().manual_seed(seed))
+    rows = []
+    for indices in drawn:
+        net = make_net()
+        optimizer = SAM(net.parameters(), torch.optim.SGD, perturbation=perturbation, lr=0.1)
+        state = optimizer.state_dict()
+        state["perturbation"]["memory"] = memory
+        optimizer.load_state_dict(state)
+        functional.cross_entropy(net(inputs[indices]), targets[indices]).backward()
+        optimizer.first_step()
+        move = torch.cat([m.flatten() for m in optimizer.displacement])
+        rows.append((move / move.norm()).numpy())
+    return np.stack(rows)
+
+
+def test_the_frozen_protocol_takes_metrics_ascent_steps_and_random_targets():
+    objective = make_objective(batch_size=7)
+    settings = {"batches": 3, "batch_size": 9, "seed": 3}
+    for perturbation in (asam(0.5), replace(sam(0.3), ascent_steps=2), aace(mode="const")):
+        result = measure_consistency(objective, perturbation, **settings)
+        inputs = torch.cat([x for x, _ in objective.batches])
+        targets = torch.cat([y for _, y in objective.batches])
+        drawn = torch.randint(40, (3, 9), generator=torch.Generator().manual_seed(3))
+        for norm, indices in zip(result.norms, drawn, strict=True):
+            net = make_net()
+            optimizer = SAM(
+                net.named_parameters(), torch.optim.SGD, perturbation=perturbation, lr=0.1
+            )
+            for _ in range(perturbation.ascent_steps):
+                perturbation.loss(net(inputs[indices]), targets[indices]).backward()
+                optimizer.first_step(zero_grad=True)
+            move = torch.cat([m.flatten() for m in optimizer.displacement])
+            assert norm == pytest.approx(move.norm().item(), rel=1e-10)
+    first, again = (measure_consistency(objective, aace(mode="rand"), **settings) for _ in "12")
+    assert first.digest == again.digest
+    other = measure_consistency(objective, aace(), **settings)
+    assert not np.allclose(first.norms, other.norms)

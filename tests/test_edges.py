@@ -1,12 +1,13 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from landscape.edges import edge_of_adam, edge_of_stability
-from landscape.perturbations import aace, sam, usam
+from landscape.perturbations import aace, asam, sam, usam, vasso
 from landscape.updates import Update
 
 
@@ -83,6 +84,10 @@ def test_sams_line_falls_with_the_gradient_and_tends_to_that_of_descent():
     ("perturbation", "settings", "reason"),
     [
         (aace(0.2), {"full_batch": True}, "no line is known for AACE: measure the stability"),
+        (asam(), {"full_batch": True}, "no line is known for ASAM: measure the stability"),
+        (vasso(), {"full_batch": True}, "no line is known for VaSSO: measure the stability"),
+        (replace(usam(0.1), ascent_steps=2), {"full_batch": True}, "for 2 ascent steps"),
+        (replace(usam(0.1), schedule="lr"), {"full_batch": True}, "needs the radius of the step"),
         (sam(0.05), {"gradient_norm": 1.0}, "SAM's line is one of full-batch training"),
         (sam(0.05), {"full_batch": True}, "SAM's line needs the norm of the gradient"),
         (sam(0.05), {"full_batch": True, "gradient_norm": math.nan}, "needs the norm"),

@@ -20,7 +20,7 @@ from figure_samples import (
 )
 
 from landscape.exports import record
-from landscape.figures.alignments import direction_colors, random_cosine, spoken
+from landscape.figures.alignments import direction_colors, random_cosine, spoken, trained_with
 from landscape.figures.captions import caption, facts_rows
 from landscape.figures.densities import density_curve, shared_axes
 from landscape.figures.estimate_words import interval, plus_minus, value_and_error
@@ -355,3 +355,19 @@ def test_directions_keep_their_colors_and_the_null_is_of_all_parameters():
     bare = replace(curvature(), facts={})
     assert random_cosine(bare) == pytest.approx(1.96 / np.sqrt(bare.layer_size.sum()))
     assert np.isnan(random_cosine(replace(bare, layer_size=[])))
+
+
+@pytest.mark.parametrize(
+    ("method", "names"),
+    [
+        ("SGD", ()),
+        ("SAM", ("SAM",)),
+        ("SAM+AACE", ("AACE", "SAM")),
+        ("ASAM", ("ASAM",)),
+        ("F-SAM", ("F-SAM",)),
+        ("VaSSO", ("VASSO",)),
+        ("LE-SAM ρ=0.5", ("LE-SAM",)),
+    ],
+)
+def test_a_method_whose_name_ends_in_sam_is_not_sam(method, names):
+    assert trained_with(method) == names

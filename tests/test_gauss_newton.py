@@ -18,9 +18,9 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from landscape import Objective, find_eigenpairs
+from landscape.adversarial import aace_loss
 from landscape.gauss_newton import gauss_newton, gradient_moment
 from landscape.operators import hessian
-from landscape.perturbations import aace_loss
 from landscape.ranks import Ranks
 
 NETS = [mlp, conv_batchnorm, tied, attention]

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from landscape import Objective
+from landscape.adversarial import aace_loss
 from landscape.operators import (
     Operator,
     add_weight_decay,
@@ -25,7 +26,7 @@ from landscape.operators import (
     hessian,
     surface_loss,
 )
-from landscape.perturbations import aace, aace_loss, sam
+from landscape.perturbations import aace, sam
 
 NETS = [mlp, conv_batchnorm, tied, attention]
 

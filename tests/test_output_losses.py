@@ -7,10 +7,10 @@ from torch import nn
 from torch.nn import functional
 
 from landscape import Objective
+from landscape.adversarial import aace_loss
 from landscape.gauss_newton import gauss_newton, gradient_moment
 from landscape.operators import hessian
 from landscape.output_losses import check_true_surface
-from landscape.perturbations import aace_loss
 
 
 @pytest.mark.parametrize("loss_fn", [functional.cross_entropy, aace_loss])

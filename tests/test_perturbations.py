@@ -5,17 +5,20 @@ import pytest
 import torch
 from torch.nn import functional
 
-from landscape.perturbations import Perturbation, aace, aace_loss, displacement, sam, usam
+from landscape.adversarial import aace_loss
+from landscape.displacements import displacement
+from landscape.perturbations import Perturbation, aace, sam, usam
 
 
-def detached_target_loss(logits, targets, threshold=0.0):
+def detached_target_loss(logits, targets, threshold=0.0, mode="ada", draws=None):
     """Per-sample divergence from the detached adversarial target: the definition, term by term."""
     with torch.no_grad():
         p = logits.softmax(1)
         true = functional.one_hot(targets, logits.shape[1]).to(p.dtype)
         p_true = (p * true).sum(1, keepdim=True)
         a = p_true.clamp(max=threshold)
-        wrong = p * (1 - true)
+        shares = {"ada": p, "const": torch.ones_like(p), "rand": draws}[mode]
+        wrong = shares * (1 - true)
         y = a * true + wrong / wrong.sum(1, keepdim=True)
     return functional.kl_div(logits.log_softmax(1), y, reduction="none").sum(1)
 
@@ -49,6 +52,79 @@ def test_aace_equals_the_detached_target_divergence_in_value_and_gradient(thresh
     reference = value_and_gradient(lambda z: detached_target_loss(z, targets, threshold), logits)
     torch.testing.assert_close(ours[0], reference[0], rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(ours[1], reference[1], rtol=1e-12, atol=1e-13)
+
+
+def drawn(logits, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return 1 - torch.rand(logits.shape, generator=generator).double()
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3])
+@pytest.mark.parametrize("mode", ["const", "rand"])
+def test_other_modes_equal_the_divergence_from_their_target(mode, threshold):
+    logits, targets = random_logits()
+    settings = {"threshold": threshold, "mode": mode}
+
+    def ours(z):
+        generator = torch.Generator().manual_seed(8)
+        return aace_loss(z, targets, reduction="none", generator=generator, **settings)
+
+    def reference(z):
+        return detached_target_loss(z, targets, draws=drawn(logits, 8), **settings)
+
+    found, expected = value_and_gradient(ours, logits), value_and_gradient(reference, logits)
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found[1], expected[1], rtol=1e-12, atol=1e-13)
+
+
+def test_mode_const_has_its_gradient_in_closed_form():
+    logits, targets = random_logits(classes=5)
+    true = functional.one_hot(targets, 5)
+    _, gradient = value_and_gradient(
+        lambda z: aace_loss(z, targets, reduction="none", mode="const"), logits
+    )
+    expected = logits.softmax(1) - (1 - true) / 4
+    torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_mode_rand_draws_anew_from_its_generator_and_from_no_other():
+    logits, targets = random_logits()
+    state = torch.get_rng_state()
+    generator = torch.Generator().manual_seed(1)
+    one, other = (aace_loss(logits, targets, mode="rand", generator=generator) for _ in "12")
+    assert one != other
+    assert torch.equal(torch.get_rng_state(), state)
+    with pytest.raises(ValueError, match="needs a generator"):
+        aace_loss(logits, targets, mode="rand")
+    with pytest.raises(ValueError, match="ada, rand, const"):
+        aace_loss(logits, targets, mode="random")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("gap", [200.0, -200.0])
+@pytest.mark.parametrize("threshold", [0.0, 0.3])
+@pytest.mark.parametrize("mode", ["const", "rand"])
+def test_other_modes_are_finite_at_a_logit_gap_of_200(dtype, gap, threshold, mode):
+    logits = torch.zeros(2, 3, dtype=dtype)
+    logits[:, 1] = gap
+    logits = torch.cat([logits, torch.full((2, 1), -torch.inf, dtype=dtype)], dim=1)
+    value, gradient = value_and_gradient(
+        lambda z: aace_loss(
+            z,
+            torch.tensor([1, 1]),
+            reduction="none",
+            threshold=threshold,
+            mode=mode,
+            generator=torch.Generator().manual_seed(0),
+        ),
+        logits,
+    )
+    assert torch.isfinite(value).all()
+    assert torch.isfinite(gradient).all()
+    if mode == "const" and gap > 0:
+        # y = 1/2 on the classes 0 and 2, none on the masked one
+        extra = threshold * math.log(threshold) if threshold else 0.0
+        assert value.tolist() == pytest.approx([200 - math.log(2) + extra] * 2, abs=1e-4)
 
 
 def test_aace_is_softplus_of_the_margin_with_gradient_p_times_u():

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from landscape import recorders
 from landscape.optimizers import SAM, frozen_batchnorm
-from landscape.perturbations import aace, sam, usam
+from landscape.perturbations import Perturbation, aace, friendly_sam, sam, usam, vasso
 from landscape.recorders import Recorder
 from landscape.runs import Run
 
@@ -285,7 +285,7 @@ def test_a_recorder_can_be_used_without_a_block(tmp_path):
 
 def test_settings_and_provenance_are_enough_to_repeat_the_run(tmp_path):
     net = make_net()
-    optimizer = SAM(net.parameters(), torch.optim.AdamW, perturbation=aace(0.3), lr=0.1)
+    optimizer = SAM(net.named_parameters(), torch.optim.AdamW, perturbation=aace(0.3), lr=0.1)
     config = {"seed": 3, "batch_size": 8}
     problem = {"name": "digits", "options": {"width": 4}}
     with Recorder(
@@ -297,12 +297,9 @@ def test_settings_and_provenance_are_enough_to_repeat_the_run(tmp_path):
     settings = run.provenance["optimizer"]
     assert settings["optimizer"] == "AdamW"
     assert settings["options"]["betas"] == [0.9, 0.999]
-    assert settings["perturbation"] == {
-        "loss_name": "aace",
-        "rho": 0.3,
-        "normalize": False,
-        "threshold": 0.0,
-    }
+    assert settings["perturbation"]["loss_name"] == "aace"
+    assert Perturbation(**settings["perturbation"]) == aace(0.3)
+    assert "param_names" not in settings["options"]
     assert run.provenance["seed"] == 3
     assert run.provenance["versions"]["torch"] == torch.__version__
     assert run.provenance["device"] == "cpu"
@@ -315,7 +312,14 @@ def test_settings_and_provenance_are_enough_to_repeat_the_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("perturbation", "label"), [(sam(), "SAM"), (usam(0.1), "USAM"), (aace(), "SAM+AACE")]
+    ("perturbation", "label"),
+    [
+        (sam(), "SAM"),
+        (usam(0.1), "USAM"),
+        (aace(), "SAM+AACE"),
+        (vasso(), "VaSSO"),
+        (friendly_sam(), "F-SAM"),
+    ],
 )
 def test_the_method_is_named_by_its_perturbation(tmp_path, perturbation, label):
     net = make_net()

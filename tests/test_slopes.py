@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from torch.nn import functional
 from landscape.consistency import measure_consistency
 from landscape.formulas import formula_objective
 from landscape.objectives import Objective
-from landscape.perturbations import aace, sam, usam
+from landscape.perturbations import aace, asam, gsam, sam, usam, vasso
 from landscape.slopes import gradient_direction, perturbation_direction
 from landscape.spans import span_plane
 
@@ -136,3 +138,25 @@ def test_batches_that_do_not_fit_the_model_are_refused():
     )
     with pytest.raises(ValueError, match="one true class per sample"):
         perturbation_direction(soft, aace(), batch_size=2, seed=0)
+
+
+def test_an_axis_takes_the_metric_of_asam_and_all_ascent_steps():
+    objective = net_objective(dtype=torch.float64)
+    for perturbation in (asam(0.3), replace(sam(0.3), ascent_steps=3), gsam(0.3)):
+        axis = perturbation_direction(objective, perturbation, batch_size=16, seed=5)
+        first = measure_consistency(objective, perturbation, batches=2, batch_size=16, seed=5)
+        assert float(np.linalg.norm(axis.vector)) == pytest.approx(first.norms[0], rel=1e-10)
+        assert axis.mark == f"w + ε {perturbation.word}"
+    plain = perturbation_direction(objective, sam(0.3), batch_size=16, seed=5).vector
+    scaled = perturbation_direction(objective, asam(0.3), batch_size=16, seed=5).vector
+    cosine = plain @ scaled / np.linalg.norm(plain) / np.linalg.norm(scaled)
+    assert 0.1 < float(cosine) < 0.99
+
+
+@pytest.mark.parametrize(
+    ("perturbation", "words"),
+    [(vasso(), "earlier updates"), (aace(mode="rand"), "drawn at random")],
+)
+def test_an_axis_that_the_batch_does_not_decide_is_refused(perturbation, words):
+    with pytest.raises(ValueError, match=words):
+        perturbation_direction(net_objective(), perturbation, batch_size=16, seed=5)

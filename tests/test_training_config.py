@@ -2,17 +2,23 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict, fields, replace
+from typing import get_args, get_type_hints
 
 import pytest
 
 from landscape import perturbations
-from training.config import LABELS, PRESETS, TrainConfig, settings_group
-from training.loop import perturbation_of
+from training.config import TrainConfig, settings_group
+from training.methods import LABELS, SETTINGS
+from training.optimizers import perturbation_of
+from training.presets import PRESETS
+
+NEEDED = {"usam": {"rho": 0.1}, "le-sam": {"rho": 0.5, "le_sam_sigma": 0.1}}
 
 
 def test_every_preset_carries_its_own_name_and_method():
     for name, preset in PRESETS.items():
-        data, *_, method = name.split("-")
+        data, _, rest = name.partition("-")
+        method = rest.removeprefix("wrn-").removeprefix("pyramidnet-")
         config = preset()
         assert (config.preset, config.data) == (name, data)
         assert config.method == {"aace": "sam+aace"}.get(method, method)
@@ -20,9 +26,10 @@ def test_every_preset_carries_its_own_name_and_method():
 
 @pytest.mark.parametrize("data", ["digits", "fashion"])
 def test_presets_of_one_data_set_differ_by_method_alone(data):
-    sgd, sam, aace = (PRESETS[f"{data}-{method}"]() for method in ("sgd", "sam", "aace"))
-    assert replace(sam, preset="", method="sgd") == replace(sgd, preset="")
-    assert replace(aace, preset="", method="sgd") == replace(sgd, preset="")
+    sgd = PRESETS[f"{data}-sgd"]()
+    for method in ("sam", "aace", "vasso", "f-sam", "asam", "gsam"):
+        config = PRESETS[f"{data}-{method}"]()
+        assert replace(config, preset="", method="sgd") == replace(sgd, preset="")
 
 
 def test_fashion_presets_are_large_enough_to_show_something():
@@ -99,6 +106,38 @@ def test_radius_and_form_of_the_perturbation_reach_it():
     assert perturbation_of(TrainConfig(method="sam", rho=0.1)) == perturbations.sam(0.1)
 
 
+def test_methods_without_settings_mean_the_defaults_of_their_perturbations():
+    vasso = perturbation_of(TrainConfig(method="vasso"))
+    assert vasso == perturbations.vasso()
+    assert perturbation_of(TrainConfig(method="f-sam")) == perturbations.friendly_sam()
+    assert perturbation_of(TrainConfig(method="asam")) == perturbations.asam()
+    assert perturbation_of(TrainConfig(method="gsam")) == perturbations.gsam()
+    assert perturbation_of(TrainConfig(method="usam", rho=0.1)) == perturbations.usam(0.1)
+    assert perturbation_of(TrainConfig(method="adamw")) is None
+    falling = perturbation_of(TrainConfig(method="le-sam", rho=0.5, le_sam_sigma=0.1, steps=50))
+    expected = perturbations.le_sam(0.1, 0.5)
+    assert falling == replace(expected, schedule="cosine", schedule_steps=50)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"method": "vasso", "vasso_theta": 0.4}, {"new_weight": 0.4}),
+        ({"method": "f-sam", "f_sam_sigma": 0.5, "f_sam_lambda": 0.75}, {"sigma": 0.5}),
+        ({"method": "f-sam", "f_sam_lambda": 0.75}, {"new_weight": 0.25}),
+        ({"method": "asam", "asam_eta": 0.1}, {"eta": 0.1, "metric": "weights"}),
+        ({"method": "gsam", "gsam_alpha": 0.1, "rho_min": 0.01}, {"alpha": 0.1, "rho_min": 0.01}),
+        ({"method": "sam+aace", "aace_mode": "rand"}, {"mode": "rand"}),
+        ({"method": "sam", "ascent_steps": 3}, {"ascent_steps": 3, "schedule": "constant"}),
+        ({"method": "sam", "rho_schedule": "cosine", "steps": 70}, {"schedule_steps": 70}),
+        ({"method": "gsam", "rho_schedule": "constant"}, {"schedule": "constant"}),
+    ],
+)
+def test_settings_of_a_method_reach_its_perturbation(settings, expected):
+    made = asdict(perturbation_of(TrainConfig(**settings)))
+    assert {name: made[name] for name in expected} == expected
+
+
 def test_changing_the_method_never_keeps_the_radius_of_the_other():
     assert replace(PRESETS["fashion-sam"](), method="sam+aace").resolved_rho == 0.2
     assert replace(PRESETS["fashion-aace"](), method="sam").resolved_rho == 0.05
@@ -138,6 +177,11 @@ def test_runs_that_differ_by_seed_alone_are_one_group():
         {"zero_head": True},
         {"recipe": "flip"},
         {"batch_size": 32},
+        {"method": "vasso"},
+        {"m": 8},
+        {"ascent_steps": 2},
+        {"rho_schedule": "cosine"},
+        {"update_label_smoothing": 0.1},
     ],
 )
 def test_any_setting_that_changes_what_is_learned_makes_another_group(change):
@@ -163,7 +207,7 @@ def test_stored_settings_are_plain_json_and_hold_every_field():
         ({"model": "resnet-19"}, "conv28.*did you mean 'resnet-1"),
         ({"steps": 5, "epochs": 5}, "exclude each other, got 5 and 5"),
         ({"steps": 0, "epochs": -1}, "epochs must be at least 0"),
-        ({"method": "adam"}, "sgd, sam, sam\\+aace"),
+        ({"method": "adam"}, "sgd, adamw, sam, usam, asam, sam\\+aace"),
         ({"precision": "float16"}, "bfloat16"),
         ({"steps": 0}, "steps must be at least 1"),
         ({"checkpoint_every": 0}, "checkpoint_every"),
@@ -178,7 +222,26 @@ def test_stored_settings_are_plain_json_and_hold_every_field():
         ({"momentum": 1.0}, "momentum"),
         ({"weight_decay": -1e-4}, "weight_decay"),
         ({"rho": 0.1}, "sgd has no perturbation"),
+        ({"method": "adamw", "rho": 0.1}, "adamw has no perturbation"),
         ({"method": "sam", "rho": 0.0}, "rho must be above 0"),
+        ({"method": "sam", "rho": float("inf")}, "above 0 and finite"),
+        ({"method": "usam"}, "usam has no default of rho"),
+        ({"method": "le-sam", "rho": 0.1}, "le-sam has no default of le_sam_sigma"),
+        ({"method": "sam", "vasso_theta": 0.9}, "vasso_theta does not belong to sam.*method vasso"),
+        ({"method": "sam", "asam_eta": 0.1}, "needs method asam"),
+        ({"method": "sgd", "m": 8}, "m does not belong to sgd"),
+        ({"method": "vasso", "m": 8}, "m does not belong to vasso"),
+        ({"method": "f-sam", "ascent_steps": 2}, "ascent_steps does not belong to f-sam"),
+        ({"method": "vasso", "vasso_theta": 0.0}, r"vasso_theta must be in \(0, 1\]"),
+        ({"method": "f-sam", "f_sam_lambda": 1.0}, r"f_sam_lambda must be in \[0, 1\)"),
+        ({"method": "gsam", "gsam_alpha": 2.0}, "gsam_alpha"),
+        ({"method": "gsam", "rho_min": 0.2}, "rho_min must be at most rho, 0.05"),
+        ({"method": "sam", "rho_min": 0.01}, "rho_min needs rho_schedule"),
+        ({"method": "sam", "rho_schedule": "step"}, "constant, lr or cosine"),
+        ({"method": "sam+aace", "aace_mode": "random"}, "ada, rand or const"),
+        ({"method": "sam", "m": 5}, "divisor of batch_size 128"),
+        ({"method": "sam", "m": 1}, "divisor of batch_size 128 from 2 on"),
+        ({"update_label_smoothing": 1.0}, "update_label_smoothing"),
         ({"method": "sam", "aace_normalize": True}, "need method sam\\+aace"),
         ({"method": "sam+aace", "aace_threshold": 2.0}, "aace_threshold"),
     ],
@@ -189,12 +252,16 @@ def test_settings_that_can_not_be_trained_with_are_refused_by_name(change, told)
 
 
 def test_every_method_has_the_label_that_runs_show():
-    assert LABELS == {"sgd": "SGD", "sam": "SAM", "sam+aace": "SAM+AACE"}
+    assert LABELS["sam+aace"] == "SAM+AACE"
+    assert set(LABELS) == set(SETTINGS) == set(get_args(get_type_hints(TrainConfig)["method"]))
+    for method in LABELS.keys() - {"sgd", "adamw", "sam+aace"}:
+        made = perturbation_of(TrainConfig(method=method, **NEEDED.get(method, {})))
+        assert LABELS[method] == made.word
 
 
 def test_settings_load_without_torch():
     code = (
-        "import sys; from training.config import PRESETS; "
+        "import sys; from training.presets import PRESETS; "
         "[preset() for preset in PRESETS.values()]; "
         "assert not {'torch', 'h5py'} & set(sys.modules)"
     )

@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch.nn import functional
 
+from landscape.displacements import displacement
 from landscape.objectives import load_theta
-from landscape.perturbations import aace, displacement, sam
+from landscape.perturbations import aace, sam
 from landscape.problems import Problem
 from landscape.runs import Run
 from training import data, loop, problems
-from training.config import PRESETS
 from training.loop import train
+from training.presets import PRESETS
 from training.problems import PROBLEMS
 
 SHORT = {"steps": 8, "checkpoint_every": 4}
@@ -379,7 +380,7 @@ def killed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("killed") / "a"
     code = (
         "import sys; from dataclasses import replace\n"
-        "from training.config import PRESETS; from training.loop import train\n"
+        "from training.presets import PRESETS; from training.loop import train\n"
         "config = replace(PRESETS['digits-aace'](), steps=10**6, checkpoint_every=20)\n"
         f"train(config, {str(folder)!r})"
     )

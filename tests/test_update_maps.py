@@ -10,7 +10,7 @@ from torch import nn
 from landscape import SAM, Objective
 from landscape.modules import flatten
 from landscape.optimizers import frozen_batchnorm
-from landscape.perturbations import aace, sam, usam
+from landscape.perturbations import aace, asam, friendly_sam, gsam, le_sam, sam, usam, vasso
 from landscape.update_maps import UpdateMap, followed_loss, perturbation_gradient
 from landscape.updates import Update
 
@@ -21,6 +21,12 @@ PERTURBATIONS = {
     "aace": aace(0.3),
     "aace normalized": aace(0.1, normalize=True),
     "aace threshold": aace(0.3, threshold=0.35),
+    "aace const": aace(0.3, mode="const"),
+    "asam": asam(0.4, eta=0.1),
+    "asam on aace": replace(aace(0.3), metric="weights", eta=0.1),
+    "gsam": gsam(0.3, alpha=0.6).at(1.0),
+    "le-sam within": le_sam(0.02, 5.0),
+    "le-sam at rho": le_sam(5.0, 0.1),
 }
 STEPS = {
     "plain": {},
@@ -45,7 +51,7 @@ def train(model, loss_fn, data, update, steps):
         optimizer = torch.optim.SGD(model.parameters(), **options)
     else:
         optimizer = SAM(
-            model.parameters(), torch.optim.SGD, perturbation=update.perturbation, **options
+            model.named_parameters(), torch.optim.SGD, perturbation=update.perturbation, **options
         )
     for _ in range(steps):
         optimizer.zero_grad()
@@ -151,6 +157,25 @@ def test_gradient_followed_is_over_all_data():
     torch.testing.assert_close(perturbation_gradient(cut, sam()), whole.gradient())
     other = Objective(model, aace().loss, data)
     torch.testing.assert_close(perturbation_gradient(cut, aace()), other.gradient())
+
+
+@pytest.mark.parametrize(
+    ("perturbation", "words"),
+    [
+        (vasso(), "depends on the gradients of earlier updates"),
+        (friendly_sam(), "depends on the gradients of earlier updates"),
+        (aace(mode="rand"), "drawn at random"),
+        (aace(mode="const", threshold=0.2), "second derivative"),
+        (replace(sam(), ascent_steps=2), "one ascent step"),
+        (gsam(), r"perturbation\.at\(factor\)"),
+    ],
+)
+def test_updates_that_are_no_known_map_are_refused_with_the_reason(perturbation, words):
+    model, loss_fn, data = mlp()
+    with pytest.raises(ValueError, match=words):
+        UpdateMap(
+            Objective(model, loss_fn, data), Update(learning_rate=1.0, perturbation=perturbation)
+        )
 
 
 def test_sam_has_no_jacobian_where_the_gradient_vanishes():

@@ -5,10 +5,10 @@ from torch import nn
 
 from landscape import SAM
 from landscape.modules import flatten, layout_of
-from landscape.perturbations import aace, sam
+from landscape.perturbations import aace, asam, gsam, le_sam, sam, vasso
 from landscape.recorders import Recorder
 from landscape.runs import Run
-from landscape.updates import Update, learning_rate_at, update_of_run
+from landscape.updates import Update, learning_rate_at, perturbation_of_run, update_of_run
 from landscape.writers import RunWriter
 
 
@@ -27,15 +27,20 @@ def test_update_is_that_of_the_runs_training(run):
         update_of_run(run, 62)
 
 
-@pytest.mark.parametrize("perturbation", [None, sam(0.3), aace(0.1, threshold=0.2)])
+@pytest.mark.parametrize(
+    "perturbation", [None, sam(0.3), aace(0.1, threshold=0.2), vasso(), asam(), le_sam(0.1, 0.5)]
+)
 def test_update_of_a_run_of_ones_own_is_what_its_optimizer_was_told(tmp_path, perturbation):
     model = nn.Linear(2, 2)
     options = {"lr": 0.3, "momentum": 0.8, "nesterov": True, "weight_decay": 0.01}
     optimizer = torch.optim.SGD(model.parameters(), **options)
     if perturbation is not None:
-        optimizer = SAM(model.parameters(), torch.optim.SGD, perturbation=perturbation, **options)
+        optimizer = SAM(
+            model.named_parameters(), torch.optim.SGD, perturbation=perturbation, **options
+        )
     with Recorder(tmp_path / "run", model, optimizer, checkpoint_every=1) as recorder:
         recorder.step(1.0)
+    assert perturbation_of_run(Run(tmp_path / "run")) == perturbation
     update = update_of_run(Run(tmp_path / "run"), 0)
     assert update == Update(
         learning_rate=0.3,
@@ -116,3 +121,16 @@ def written(path, config):
 def test_updates_that_torch_refuses_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Update(**settings)
+
+
+def test_the_radius_of_an_update_is_that_of_its_step(tmp_path):
+    model = nn.Linear(2, 2)
+    optimizer = SAM(model.parameters(), torch.optim.SGD, perturbation=gsam(0.5), lr=0.4)
+    with Recorder(tmp_path / "run", model, optimizer, checkpoint_every=1) as recorder:
+        for rate in (0.4, 0.1, 0.0):
+            optimizer.param_groups[0]["lr"] = rate
+            recorder.step(1.0)
+    run = Run(tmp_path / "run")
+    radii = [update_of_run(run, step).perturbation.rho for step in (0, 1)]
+    assert radii == pytest.approx([0.5, 0.125])
+    assert perturbation_of_run(run) == gsam(0.5)

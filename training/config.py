@@ -1,15 +1,15 @@
-"""What a training run is told: one frozen dataclass, and the presets that fill it.
+"""What a training run is told: one frozen dataclass.
 
 Nothing heavy is imported here, so that the command line can show every setting at once.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import Any, Literal
 
 from landscape.terminal import near
+
+from .methods import LABELS, settings_of
 
 DATA = ("fashion", "digits", "cifar10", "cifar100", "svhn", "food101")
 """The data sets by name; folder:PATH is one of the user's own."""
@@ -33,10 +33,7 @@ _RECIPES = {
     "folder": "crop-flip",
 }
 
-LABELS = {"sgd": "SGD", "sam": "SAM", "sam+aace": "SAM+AACE"}
-"""The methods, and how legends and captions call them."""
 
-_RHO = {"sgd": None, "sam": 0.05, "sam+aace": 0.2}  # defaults of landscape.perturbations
 # Settings that name a run, or say where it computes, and leave what is learned alone.
 _NOT_SETTINGS = ("preset", "seed", "device", "checkpoint_every", "evaluation_samples")
 
@@ -48,17 +45,36 @@ class TrainConfig:
     Attributes:
         preset: Settings to begin with: digits-METHOD or fashion-METHOD, which are small, or the
             paper's DATA-wrn-METHOD and DATA-pyramidnet-METHOD for cifar10, cifar100, fashion and
-            food101; METHOD is sgd, sam or aace.
+            food101. METHOD is sgd, sam or aace, of the small ones also vasso, f-sam, asam or gsam.
         data: Data set: fashion (28×28), digits (8×8), cifar10, cifar100, svhn, food101 (32×32), or
             folder:PATH with train/ and test/ of one's own, a folder of images per class in both.
         model: Network: conv8 and mlp8 for digits, conv28 for fashion; resnet-18, resnet-20,
             resnet-56, wrn-16-4, wrn-28-2, wrn-28-10, pyramidnet-110 and pyramidnet-272-200 for all
             others, vit-tiny for 32×32.
         zero_head: Begin with a last layer of zeros, as the paper's wrn-28-10.
-        method: sgd, sam (normalized ascent on the task loss) or sam+aace (descent on AACE).
-        rho: Radius of the perturbation, in weight units; by default 0.05 for sam, 0.2 for sam+aace.
+        method: sgd, adamw, sam (normalized ascent on the task loss), usam (not normalized), asam
+            (scaled by the weights), sam+aace (descent on AACE), vasso, f-sam, gsam or le-sam. The
+            settings below belong to the methods that they name, and by default are its own.
+        rho: Radius of the perturbation, in weight units; by default 0.05 for sam and gsam, 0.5 for
+            asam, 0.2 for sam+aace, vasso and f-sam; usam and le-sam (the largest) need one.
+        rho_schedule: constant, lr (in proportion to the learning rate) or cosine (to rho_min at the
+            end of the training); by default lr for gsam, cosine for le-sam, else constant.
+        rho_min: Radius at the end of a schedule; 0 by default.
+        ascent_steps: Steps of rho / n to the perturbed weights, of sam, usam, asam and sam+aace.
+        m: Samples that have a perturbation of their own (m-sharpness), a divisor of batch_size;
+            by default 0, the whole batch. BatchNorm sees m samples at a time.
         aace_normalize: Divide the AACE gradient by its norm, as SAM does.
         aace_threshold: Target mass AACE may leave on the true class, a probability.
+        aace_mode: How AACE shares its target among the wrong classes: ada (by their
+            probabilities), rand (at random) or const (equally).
+        asam_eta: Added to the size of each weight by asam.
+        vasso_theta: Weight of the new gradient in vasso's running mean.
+        f_sam_sigma: Multiple of its running mean that f-sam takes off the gradient.
+        f_sam_lambda: Weight of the old mean in f-sam's.
+        gsam_alpha: What gsam takes off the update, a share of the gradient across it.
+        le_sam_sigma: Rise of the loss that le-sam goes for, in nats, where rho allows.
+        update_label_smoothing: Smoothing of the update's loss, any method; torch's form, s / C on
+            every class. Losses recorded and perturbations are without it.
         seed: Seed of weights, order of the samples and augmentation.
         steps: Updates; 0 where epochs are set.
         epochs: Passes over the training set instead of steps; 0 where steps are set.
@@ -66,8 +82,8 @@ class TrainConfig:
         lr: Learning rate at the start.
         lr_drops: Fractions of the training at which the learning rate drops, as [0.3,0.6].
         lr_factor: What the learning rate is multiplied by at each drop.
-        momentum: Momentum of SGD.
-        weight_decay: L2 penalty of SGD, on all parameters, per unit of weight.
+        momentum: Momentum of SGD, also inside SAM; β₁ of AdamW.
+        weight_decay: L2 penalty of SGD, or decay of AdamW, on all parameters, per unit of weight.
         train_samples: Size of the class-balanced training subset; 0 takes all there is.
         augment: Change the training images at random, as the recipe says.
         recipe: What is done to them: shift by a pixel, crop with a margin of 4 pixels, flip
@@ -83,10 +99,24 @@ class TrainConfig:
     data: str = "fashion"
     model: str = "conv28"
     zero_head: bool = False
-    method: Literal["sgd", "sam", "sam+aace"] = "sgd"
+    method: Literal[
+        "sgd", "adamw", "sam", "usam", "asam", "sam+aace", "vasso", "f-sam", "gsam", "le-sam"
+    ] = "sgd"
     rho: float | None = None
+    rho_schedule: Literal["constant", "lr", "cosine"] | None = None
+    rho_min: float | None = None
+    ascent_steps: int | None = None
+    m: int | None = None
     aace_normalize: bool = False
     aace_threshold: float = 0.0
+    aace_mode: Literal["ada", "rand", "const"] | None = None
+    asam_eta: float | None = None
+    vasso_theta: float | None = None
+    f_sam_sigma: float | None = None
+    f_sam_lambda: float | None = None
+    gsam_alpha: float | None = None
+    le_sam_sigma: float | None = None
+    update_label_smoothing: float = 0.0
     seed: int = 0
     steps: int = 600
     epochs: int = 0
@@ -136,15 +166,17 @@ class TrainConfig:
         _check("lr_drops", rising and inside, "rising fractions between 0 and 1", self.lr_drops)
         _check("momentum", 0 <= self.momentum < 1, "in [0, 1)", self.momentum)
         _check("weight_decay", 0 <= self.weight_decay < math.inf, ">= 0", self.weight_decay)
-        if self.method == "sgd" and self.rho is not None:
-            raise ValueError(f"sgd has no perturbation, got rho {self.rho}; choose --method sam")
+        smoothing = self.update_label_smoothing
+        _check("update_label_smoothing", 0 <= smoothing < 1, "in [0, 1)", smoothing)
         if self.method != "sam+aace" and (self.aace_normalize or self.aace_threshold):
             raise ValueError(
                 f"aace_normalize and aace_threshold need method sam+aace, got {self.method}"
             )
-        rho, threshold = self.resolved_rho, self.aace_threshold
-        _check("rho", rho is None or 0 < rho < math.inf, "above 0 and finite", rho)
+        threshold = self.aace_threshold
         _check("aace_threshold", 0 <= threshold <= 1, "between 0 and 1", threshold)
+        m = self.method_settings().get("m", 0)
+        divides = m == 0 or (m >= 2 and self.batch_size % m == 0)
+        _check("m", divides, f"0, or a divisor of batch_size {self.batch_size} from 2 on", m)
 
     def _check_data_and_model(self) -> None:
         if OWN in (self.data, self.model):
@@ -176,7 +208,11 @@ class TrainConfig:
     @property
     def resolved_rho(self) -> float | None:
         """The radius, the method's own where none is set; None for SGD."""
-        return _RHO[self.method] if self.rho is None else self.rho
+        return self.method_settings().get("rho")
+
+    def method_settings(self) -> dict[str, Any]:
+        """The settings that belong to the method, its own defaults filled in."""
+        return settings_of(self.method, asdict(self))
 
     def lr_at(self, step: int) -> float:
         """Learning rate of update `step`, dropped at fixed fractions of the training.
@@ -188,7 +224,7 @@ class TrainConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The settings as they are stored: defaults that depend on others filled in."""
-        return {**asdict(self), "rho": self.resolved_rho, "recipe": self.resolved_recipe}
+        return {**asdict(self), **self.method_settings(), "recipe": self.resolved_recipe}
 
 
 def settings_group(config: TrainConfig) -> str:
@@ -201,93 +237,6 @@ def settings_group(config: TrainConfig) -> str:
 
     settings = config.to_json()
     return short_hash({name: settings[name] for name in settings if name not in _NOT_SETTINGS})
-
-
-def digits_sgd() -> TrainConfig:
-    """Return scikit-learn's digits with SGD: under two seconds on a laptop."""
-    return TrainConfig(
-        preset="digits-sgd",
-        data="digits",
-        model="conv8",
-        steps=240,
-        batch_size=64,
-        lr=0.05,
-        train_samples=0,
-        checkpoint_every=15,
-    )
-
-
-def digits_sam() -> TrainConfig:
-    """Return `digits_sgd` trained with SAM."""
-    return replace(digits_sgd(), preset="digits-sam", method="sam")
-
-
-def digits_aace() -> TrainConfig:
-    """Return `digits_sgd` trained with SAM on the AACE perturbation."""
-    return replace(digits_sgd(), preset="digits-aace", method="sam+aace")
-
-
-def fashion_sgd() -> TrainConfig:
-    """Return 10,000 Fashion-MNIST images with SGD; schedule and decay as in the AACE paper.
-
-    The learning rate is twice the paper's: 600 updates are 8 epochs, not 200.
-    """
-    return TrainConfig(preset="fashion-sgd")
-
-
-def fashion_sam() -> TrainConfig:
-    """Return `fashion_sgd` trained with SAM."""
-    return replace(fashion_sgd(), preset="fashion-sam", method="sam")
-
-
-def fashion_aace() -> TrainConfig:
-    """Return `fashion_sgd` trained with SAM on the AACE perturbation."""
-    return replace(fashion_sgd(), preset="fashion-aace", method="sam+aace")
-
-
-def paper(data: str, model: str, method: str) -> TrainConfig:
-    """Return a run of the AACE paper: 200 epochs, and as SGD has one gradient a step, its 400.
-
-    Args:
-        data: cifar10, cifar100, fashion or food101.
-        model: wrn for WRN-28-10, or pyramidnet for PyramidNet-272 with α 200.
-        method: sgd, sam or aace.
-
-    Source: Ratchatorn and Tanaka, ICIP 2024, and its code.
-    """
-    wide = model == "wrn"
-    return TrainConfig(
-        preset=f"{data}-{model}-{method}",
-        data=data,
-        model="wrn-28-10" if wide else "pyramidnet-272-200",
-        zero_head=wide,
-        method="sam+aace" if method == "aace" else method,
-        steps=0,
-        epochs=400 if method == "sgd" else 200,
-        batch_size=256 if wide else 64,
-        lr=0.1,
-        train_samples=0,
-        recipe="cutout" if data == "fashion" else "auto",
-        checkpoint_every=2000 if wide else 8000,  # 10 epochs of CIFAR
-        evaluation_samples=0,
-    )
-
-
-PRESETS: dict[str, Callable[[], TrainConfig]] = {
-    "digits-sgd": digits_sgd,
-    "digits-sam": digits_sam,
-    "digits-aace": digits_aace,
-    "fashion-sgd": fashion_sgd,
-    "fashion-sam": fashion_sam,
-    "fashion-aace": fashion_aace,
-    **{
-        f"{data}-{model}-{method}": partial(paper, data, model, method)
-        for data in ("cifar10", "cifar100", "fashion", "food101")
-        for model in ("wrn", "pyramidnet")
-        for method in ("sgd", "sam", "aace")
-    },
-}
-"""The presets by the name that the command line takes."""
 
 
 def _check(name: str, holds: bool, expected: str, got: object) -> None:

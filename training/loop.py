@@ -1,7 +1,7 @@
-"""The training loop: SGD, SAM and SAM+AACE on data that stay on the device, everything recorded.
+"""The training loop: SGD and the SAM family on data that stay on the device, everything recorded.
 
 ```
-from training.config import PRESETS
+from training.presets import PRESETS
 from training.loop import train
 
 train(PRESETS["fashion-aace"](), "runs/a")
@@ -18,21 +18,21 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from landscape.objectives import Evaluation
-from landscape.optimizers import SAM, frozen_batchnorm
-from landscape.perturbations import Perturbation, aace, sam
 from landscape.problems import Problem
 from landscape.recorders import Recorder
 
 from .augmentation import RECIPES, augment_batch
-from .config import LABELS, OWN, TrainConfig, settings_group
+from .config import OWN, TrainConfig, settings_group
 from .data import balanced_subset
 from .failures import FiniteWatch
+from .methods import LABELS
+from .optimizers import make_optimizer
 from .problems import problem_of, read_own
+from .updates import make_update
 
-_TASK_GRADIENT_EVERY = 50  # updates between gradients of the task loss where AACE needs none
 _EVALUATION_BATCH = 1000
 _TEST_PART_SEED = 0
 
@@ -80,7 +80,7 @@ def train(
     batches = _batches(config, problem.train)
     config = config.with_steps(len(problem.train[0]))
     test_part = _test_part(problem.test, config.evaluation_samples)
-    optimizer = _optimizer(config, problem.model)
+    optimizer = make_optimizer(config, problem.model)
     with (
         _signals_between_updates() as stop_if_asked,
         torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
@@ -106,7 +106,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = config.lr_at(step)
             epoch, inputs, targets = next(batches)
-            row = _update(config, problem, optimizer, inputs, targets, step)
+            row = make_update(config, problem, optimizer, inputs, targets, step)
             watch.add(step, row)
             if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
                 watch.check(step, now=True)  # what is not finite is not kept
@@ -130,75 +130,6 @@ def _of_own(
             f"data must be {OWN} where a problem of one's own is trained, got {config.data}"
         )
     return read_own(problem), {"name": name, "options": {}}, {"data": name, "data_source": name}
-
-
-def _update(
-    config: TrainConfig,
-    problem: Problem,
-    optimizer: torch.optim.Optimizer,
-    inputs: Tensor,
-    targets: Tensor,
-    step: int,
-) -> dict[str, Any]:
-    """Make one update; return what `Recorder.step` records of it."""
-    params = [p for group in optimizer.param_groups for p in group["params"]]
-    optimizer.zero_grad()
-    logits = _logits(problem.model, inputs, config.precision)
-    loss = problem.loss_fn(logits, targets)
-    row: dict[str, Any] = {
-        "loss": loss.detach(),
-        "accuracy": (logits.argmax(1) == targets).double().mean(),
-    }
-    if not isinstance(optimizer, SAM):
-        loss.backward()
-        optimizer.step()
-        return row | {"gradient": [p.grad for p in params]}
-    if optimizer.perturbation.has_own_loss:
-        if step % _TASK_GRADIENT_EVERY == 0:
-            row["gradient"] = torch.autograd.grad(loss, params, retain_graph=True)
-        optimizer.perturbation.loss(logits, targets).backward()
-    else:
-        loss.backward()
-        row["gradient"] = [p.grad for p in params]
-    optimizer.first_step(zero_grad=True)
-    with frozen_batchnorm(problem.model):
-        perturbed = problem.loss_fn(_logits(problem.model, inputs, config.precision), targets)
-        perturbed.backward()
-    optimizer.second_step()
-    return row | {
-        "displacement": optimizer.displacement,
-        "perturbed_loss": perturbed.detach(),
-        "perturbed_gradient": [p.grad for p in params],
-    }
-
-
-def _logits(model: nn.Module, inputs: Tensor, precision: str) -> Tensor:
-    """Logits in float32; losses are always taken in it."""
-    enabled = precision == "bfloat16"
-    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=enabled):
-        return model(inputs).float()
-
-
-def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
-    options: dict[str, Any] = {
-        "lr": config.lr,
-        "momentum": config.momentum,
-        "weight_decay": config.weight_decay,
-    }
-    perturbation = perturbation_of(config)
-    if perturbation is None:
-        return torch.optim.SGD(model.parameters(), **options)
-    return SAM(model.parameters(), torch.optim.SGD, perturbation=perturbation, **options)
-
-
-def perturbation_of(config: TrainConfig) -> Perturbation | None:
-    """Return the perturbation that the config trains with; None for SGD."""
-    rho = config.resolved_rho
-    if rho is None:
-        return None
-    if config.method == "sam":
-        return sam(rho)
-    return aace(rho, normalize=config.aace_normalize, threshold=config.aace_threshold)
 
 
 def _batches(

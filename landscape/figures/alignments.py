@@ -2,12 +2,28 @@
 
 import itertools
 import math
+import re
 from collections.abc import Sequence
 
 from landscape.results import Curvature
 
 DIRECTIONS = {"sam": 0, "aace": 1, "usam": 2}
 """Color index of a perturbation, the same everywhere; the gradient has the one after."""
+
+
+_ABBREVIATIONS = {*DIRECTIONS, "asam", "gsam", "le-sam"}
+
+
+_TRAINED = ("AACE", "VASSO", "F-SAM", "LE-SAM", "GSAM", "ASAM", "USAM", "SAM")
+
+
+def trained_with(method: str) -> tuple[str, ...]:
+    """Perturbations in a method's label, in capitals, the one that decides first.
+
+    AACE and SAM of "SAM+AACE"; none of "SGD".
+    """
+    words = re.split(r"[^A-Z-]+", method.upper())
+    return tuple(name for name in _TRAINED if name in words)
 
 
 def direction_colors(names: Sequence[str]) -> list[int]:
@@ -26,7 +42,7 @@ def kind_of(name: str) -> str:
 
 def spoken(name: str) -> str:
     """A direction as words: perturbations are abbreviations."""
-    return name.upper() if name.lower() in DIRECTIONS else name
+    return name.upper() if name.lower() in _ABBREVIATIONS else name
 
 
 def random_cosine(curvature: Curvature) -> float:

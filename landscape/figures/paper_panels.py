@@ -8,7 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from landscape.figures import palette
-from landscape.figures.alignments import direction_colors, kind_of, random_cosine, spoken
+from landscape.figures.alignments import (
+    direction_colors,
+    kind_of,
+    random_cosine,
+    spoken,
+    trained_with,
+)
 from landscape.figures.paper_axes import (
     NULL,
     draw_band,
@@ -121,10 +127,10 @@ def draw_multiplier_panel(axes: Axes, items: Sequence[Run], frame: Frame) -> lis
 def _own_direction(item: Run) -> str:
     """The perturbation that a run trained with, as far as it was measured; else the gradient."""
     label, _, run = item
-    method = f"{run.facts.get('method', '')} {label}".upper()
+    method = f"{run.facts.get('method', '')} {label}"
     names = {kind_of(name).upper(): name for name in run.direction_names}
-    for name in ("AACE", "USAM", "SAM", "GRADIENT"):
-        if name in names and (name in method or name == "GRADIENT"):
+    for name in (*trained_with(method), "GRADIENT"):
+        if name in names:
             return names[name]
     return run.direction_names[0] if run.direction_names else ""
 

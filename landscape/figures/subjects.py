@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from landscape.figures.alignments import trained_with
 from landscape.figures.scales import lr_drops
 from landscape.results import Result
 from landscape.runs import Run, StoredResult, read_stored
@@ -307,9 +308,9 @@ def _perturbation_color(label: str) -> int:
 
 def _own(run: Run, groups: dict[str, list[Result]]) -> list[Result]:
     """The group of the perturbation that a run was trained with; AACE goes before SAM."""
-    for name in ("AACE", "USAM", "SAM"):
-        if name in run.method.upper():
-            return next((g for label, g in groups.items() if label.upper().startswith(name)), [])
+    if names := trained_with(run.method):
+        own = (g for label, g in groups.items() if label.upper().startswith(names[0]))
+        return next(own, [])
     return []
 
 

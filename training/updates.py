@@ -1,0 +1,136 @@
+"""One update of training, and what the recorder is told of it."""
+
+import hashlib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from landscape.optimizers import SAM, frozen_batchnorm
+from landscape.problems import Problem
+
+from .config import TrainConfig
+from .optimizers import update_loss
+
+_TASK_GRADIENT_EVERY = 50  # updates between gradients of the task loss where the update needs none
+
+
+def make_update(
+    config: TrainConfig,
+    problem: Problem,
+    optimizer: torch.optim.Optimizer,
+    inputs: Tensor,
+    targets: Tensor,
+    step: int,
+) -> dict[str, Any]:
+    """Make one update; return what `Recorder.step` records of it.
+
+    With m-sharpness these are means over the chunks of m samples. With label smoothing, which the
+    losses and gradients of the task are without, no perturbed gradient is told.
+    """
+    optimizer.zero_grad()
+    if not isinstance(optimizer, SAM):
+        return _plain_update(config, problem, optimizer, inputs, targets, step)
+    size = config.method_settings().get("m") or len(inputs)
+    chunks = list(zip(inputs.split(size), targets.split(size), strict=True))
+    rows = []
+    for chunk in chunks:
+        rows.append(_both_passes(config, problem, optimizer, *chunk, step))
+        if len(chunks) > 1:
+            optimizer.end_chunk()
+    optimizer.second_step()
+    row = rows[0] if len(rows) == 1 else {name: _mean([r[name] for r in rows]) for name in rows[0]}
+    return row | {"displacement": optimizer.displacement}
+
+
+def _plain_update(
+    config: TrainConfig,
+    problem: Problem,
+    optimizer: torch.optim.Optimizer,
+    inputs: Tensor,
+    targets: Tensor,
+    step: int,
+) -> dict[str, Any]:
+    params = _parameters(optimizer)
+    logits, loss, row = _clean_pass(config, problem, inputs, targets)
+    if not config.update_label_smoothing:
+        loss.backward()
+        row["gradient"] = [p.grad for p in params]
+    else:
+        if step % _TASK_GRADIENT_EVERY == 0:
+            row["gradient"] = torch.autograd.grad(loss, params, retain_graph=True)
+        update_loss(config, problem)(logits, targets).backward()
+    optimizer.step()
+    return row
+
+
+def _both_passes(
+    config: TrainConfig,
+    problem: Problem,
+    optimizer: SAM,
+    inputs: Tensor,
+    targets: Tensor,
+    step: int,
+) -> dict[str, Any]:
+    """Leave the gradient of the displaced weights; return the row of this batch or chunk."""
+    params, perturbation = _parameters(optimizer), optimizer.perturbation
+    generator = _targets_generator(config.seed, step) if perturbation.is_random else None
+    logits, loss, row = _clean_pass(config, problem, inputs, targets)
+    if perturbation.has_own_loss:
+        if step % _TASK_GRADIENT_EVERY == 0:
+            row["gradient"] = torch.autograd.grad(loss, params, retain_graph=True)
+        perturbation.loss(logits, targets, generator).backward()
+    else:
+        loss.backward()
+        row["gradient"] = [p.grad for p in params]
+    optimizer.first_step(zero_grad=True)
+    with frozen_batchnorm(problem.model):
+        for _ in range(perturbation.ascent_steps - 1):
+            logits = _logits(problem.model, inputs, config.precision)
+            if perturbation.has_own_loss:
+                perturbation.loss(logits, targets, generator).backward()
+            else:
+                problem.loss_fn(logits, targets).backward()
+            optimizer.first_step(zero_grad=True)
+        logits = _logits(problem.model, inputs, config.precision)
+        perturbed = problem.loss_fn(logits, targets)
+        if config.update_label_smoothing:
+            update_loss(config, problem)(logits, targets).backward()
+        else:
+            perturbed.backward()
+            row["perturbed_gradient"] = [p.grad for p in params]
+    return row | {"perturbed_loss": perturbed.detach()}
+
+
+def _clean_pass(
+    config: TrainConfig, problem: Problem, inputs: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Logits and task loss at the weights, and the row that they begin."""
+    logits = _logits(problem.model, inputs, config.precision)
+    loss = problem.loss_fn(logits, targets)
+    accuracy = (logits.argmax(1) == targets).double().mean()
+    return logits, loss, {"loss": loss.detach(), "accuracy": accuracy}
+
+
+def _logits(model: nn.Module, inputs: Tensor, precision: str) -> Tensor:
+    """Logits in float32; losses are always taken in it."""
+    enabled = precision == "bfloat16"
+    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=enabled):
+        return model(inputs).float()
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def _mean(parts: list[Any]) -> Any:
+    """The mean of scalars, or of lists of tensors, None where there was no gradient."""
+    if isinstance(parts[0], Tensor):
+        return torch.stack(parts).mean(0)
+    return [None if each[0] is None else _mean(list(each)) for each in zip(*parts, strict=True)]
+
+
+def _targets_generator(seed: int, step: int) -> torch.Generator:
+    """A generator of each step's own, so that a resumed run draws what it would have drawn."""
+    digest = hashlib.sha256(f"{seed} targets {step}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7]))
