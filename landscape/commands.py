@@ -43,10 +43,15 @@ def _train(parser: Parser, argv: list[str], companion: Companion) -> int:
         path = companion("training.loop").train(config, Path(args.out), progress=progress)
     from landscape.runs import Run
 
-    summary = Run(path).summary
+    run = Run(path)
+    if run.reason:
+        print(f"{path}: {run.reason}", file=sys.stderr)
+        return 1
     print(
-        f"{path}: {config.steps} steps, test accuracy {number(100 * summary['test_accuracy'])} %, "
-        f"test loss {number(summary['test_loss'])}\nnext: landscape surface {path}"
+        f"{path}: {config.steps} steps, "
+        f"test accuracy {number(100 * run.summary['test_accuracy'])} %, "
+        f"test loss {number(run.summary['test_loss'])}\n"
+        f"recorded: {run.recording['reason']}\nnext: landscape surface {path}"
     )
     return 0
 

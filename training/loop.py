@@ -92,6 +92,10 @@ def train(
             config=config.to_json(),
             method=LABELS[config.method],
             total_steps=config.steps,
+            record=config.record,
+            record_budget=config.record_budget,
+            record_dtype=config.record_dtype,
+            on_error=config.on_record_error,
             group=settings_group(config),
         ) as recorder,
     ):
@@ -136,6 +140,7 @@ def _update(
         loss.backward()
         optimizer.step()
         return row | {"gradient": [p.grad for p in params]}
+    row["sample_weights"] = _sample_weights(optimizer.perturbation, logits, targets)
     if optimizer.perturbation.has_own_loss:
         if step % _TASK_GRADIENT_EVERY == 0:
             row["gradient"] = torch.autograd.grad(loss, params, retain_graph=True)
@@ -153,6 +158,18 @@ def _update(
         "perturbed_loss": perturbed.detach(),
         "perturbed_gradient": [p.grad for p in params],
     }
+
+
+@torch.no_grad()
+def _sample_weights(perturbation: Perturbation, logits: Tensor, targets: Tensor) -> Tensor | None:
+    """How much each sample counts in ε: 1 − p of its class under SAM, p under AACE.
+
+    None for AACE with a threshold, which weighs differently.
+    """
+    if perturbation.has_own_loss and perturbation.threshold:
+        return None
+    p = logits.softmax(1).gather(1, targets[:, None]).squeeze(1)
+    return p if perturbation.has_own_loss else 1 - p
 
 
 def _logits(model: nn.Module, inputs: Tensor, precision: str) -> Tensor:
