@@ -102,7 +102,8 @@ class HostCopy:
             self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
             self._host.copy_(tensor, non_blocking=True)
             tensor.record_stream(stream)
-            self._event = stream.record_event()
+            self._event = torch.cuda.Event()
+            self._event.record(stream)
 
     def numpy(self) -> np.ndarray:
         """Return the numbers, once they have arrived."""

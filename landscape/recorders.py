@@ -177,7 +177,7 @@ class Recorder:
         every = settings.pop("checkpoint_every")
         self = cls.__new__(cls)
         self._set_up(model, optimizer, Recording(**settings), every, on_error)
-        self.steps, self._saved = state["steps"], state["saved"]
+        self.steps, self._saved, self._waited = (state[k] for k in ("steps", "saved", "waited"))
         self._measures.load(state["measures"])
         self._begin(partial(RunWriter.resume, path, self.steps))
         return self
@@ -197,7 +197,7 @@ class Recorder:
         self.recording = recording
         self._model, self._optimizer = model, optimizer
         self._every, self._go_on = every, on_error == "continue"
-        self._saved = -1
+        self._saved, self._waited = -1, 0.0
         self._theta = FlatVectors(model, optimizer, [entry.name for entry in layout_of(model)])
         self._measures = StepMeasures(self._theta.size, self._theta.device)
         self._writing: StepWriting | None = None
@@ -302,7 +302,12 @@ class Recorder:
         self.flush()
         if self._writing is None:
             raise ValueError("training goes on unrecorded; there is no run to resume")
-        return {"steps": self.steps, "saved": self._saved, "measures": self._measures.state()}
+        return {
+            "steps": self.steps,
+            "saved": self._saved,
+            "waited": self._waited + self._writing.waited,
+            "measures": self._measures.state(),
+        }
 
     def finish(self) -> None:
         """End the run well: save the last checkpoint and `summary`."""
@@ -314,7 +319,7 @@ class Recorder:
 
     def _finish(self, writing: StepWriting) -> None:
         writing.wait()
-        summary = self.summary | {"recording_waited": writing.waited}
+        summary = self.summary | {"recording_waited": self._waited + writing.waited}
         writing.put(lambda writer: writer.finish(summary=summary))
         if (error := writing.stop()) is not None:
             raise error
@@ -362,7 +367,7 @@ class Recorder:
             return
         try:
             write(self._writing)
-        except (OSError, RuntimeError) as error:  # RuntimeError: what HDF5 has no words for
+        except OSError as error:
             if not self._go_on or error is not self._writing.error:
                 raise
             writing, self._writing = self._writing, None
@@ -375,7 +380,10 @@ class Recorder:
         if step > 0:
             writing.close_window(max(self._saved, 0), step, self._measures.close_window())
         theta = HostCopy(self._theta.now().float())
-        buffers = {name: value.numpy() for name, value in buffers_of(self._model).items()}
+        buffers = {
+            name: (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+            for name, value in buffers_of(self._model).items()
+        }
         writing.put(
             lambda writer: writer.save_checkpoint(step, theta.numpy(), buffers), theta.bytes
         )
@@ -384,7 +392,7 @@ class Recorder:
 
 def _effective_samples(weights: Tensor) -> Tensor:
     """Return (Σ s)² / (n Σ s²), between 1/n and 1; NaN where all are zero."""
-    wide = weights.detach().reshape(-1).double()
+    wide = weights.detach().reshape(-1).float()
     return wide.sum().square() / (wide.square().sum() * wide.numel())
 
 

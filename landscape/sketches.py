@@ -39,18 +39,28 @@ class Sketcher:
         words = random.random_raw(math.ceil(size / 64)).astype("<u8")
         signs = np.unpackbits(words.view(np.uint8), count=size).astype(np.int8) * 2 - 1
         self._signs = torch.from_numpy(signs).to(device)
-        self._turns = torch.from_numpy(turns).to(device)[:, None]
+        self._turns: list[int] = turns.tolist()
+        self._device_turns = torch.from_numpy(turns).to(device)[:, None]
         self._places = torch.arange(self.numbers, device=device)
 
     def __call__(self, vector: Tensor) -> Tensor:
         """Return the sketch [numbers] of a vector [param], in float32."""
-        total = torch.zeros(self.numbers, device=vector.device)
-        whole = len(vector) // self.numbers
+        twice = torch.zeros(2 * self.numbers, device=vector.device)
+        add = self._add_one_by_one if vector.device.type == "cpu" else self._add_together
         for start in range(0, len(self._turns), _ROWS):
             part = slice(start * self.numbers, (start + _ROWS) * self.numbers)
-            signed = vector[part] * self._signs[part]
-            short = -len(signed) % self.numbers if start + _ROWS > whole else 0
-            signed = torch.nn.functional.pad(signed.float(), (0, short)).view(-1, self.numbers)
-            places = (self._places - self._turns[start : start + _ROWS]) % self.numbers
-            total += signed.gather(1, places).sum(0)
-        return total
+            signed = (vector[part] * self._signs[part]).float()
+            if missing := -len(signed) % self.numbers:
+                signed = torch.nn.functional.pad(signed, (0, missing))
+            add(twice, signed.view(-1, self.numbers), start)
+        return twice[: self.numbers] + twice[self.numbers :]
+
+    def _add_one_by_one(self, twice: Tensor, rows: Tensor, start: int) -> None:
+        """Add each row at its turn; what goes beyond the end is added to the beginning later."""
+        for row, turn in zip(rows, self._turns[start:], strict=False):
+            twice.narrow(0, turn, self.numbers).add_(row)
+
+    def _add_together(self, twice: Tensor, rows: Tensor, start: int) -> None:
+        """Add turned rows with few launches, each of which costs more than its work on a GPU."""
+        places = (self._places - self._device_turns[start : start + _ROWS]) % self.numbers
+        twice[: self.numbers] += rows.gather(1, places).sum(0)

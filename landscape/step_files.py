@@ -1,5 +1,6 @@
 """Writing steps.h5: tables that grow while others read them (docs/schema.md, steps.h5)."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 
 from landscape.segments import TABLES, WIDE
 
-_CHUNK = 1 << 16  # numbers of a chunk of several numbers per row
+_CHUNK = 1 << 15  # numbers of a chunk of several numbers per row
 Row = dict[str, Any]
 
 
@@ -23,6 +24,8 @@ class StepFile:
     """
 
     def __init__(self, path: Path, *, sketch: int, tensors: int) -> None:
+        self._path, self._broken = path, False
+        self._counts = dict.fromkeys(TABLES, 0)
         self._file = h5py.File(path, "x", libver=("v110", "v110"))
         self._data: dict[str, h5py.Dataset] = {}
         for table, columns in TABLES.items():
@@ -45,10 +48,27 @@ class StepFile:
         self._file.swmr_mode = True
 
     def add(self, table: str, rows: Sequence[Row]) -> None:
-        """Append rows; columns of single numbers that are not given are NaN."""
+        """Append rows; columns of single numbers that are not given are NaN.
+
+        Raises:
+            OSError: They can't be written. Nothing is written to the file from then on.
+        """
         if not rows:
             return
-        start = self.committed(table)
+        if self._broken:
+            raise OSError(f"{self._path}: an earlier row could not be written")
+        try:
+            self._append(table, rows)
+        except (OSError, RuntimeError) as error:  # RuntimeError: what h5py has no other kind for
+            self._broken = True
+            reason = str(error).partition("\n")[0]
+            raise OSError(
+                f"{self._path}: rows can't be written ({reason}); is there room?"
+            ) from error
+        self._counts[table] += len(rows)
+
+    def _append(self, table: str, rows: Sequence[Row]) -> None:
+        start = self._counts[table]
         for name, data in self._data.items():
             group, _, column = name.partition("/")
             if group != table or column == "committed":
@@ -62,8 +82,16 @@ class StepFile:
 
     def committed(self, table: str) -> int:
         """How many rows of a table there are."""
-        return int(self._data[f"{table}/committed"][0])
+        return self._counts[table]
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; after an error, leave it as a kill would.
+
+        HDF5 would try to write the rest when the process ends, and crash. It is given a place that
+        takes everything instead.
+        """
+        if self._broken:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nowhere, self._file.id.get_vfd_handle())
+            os.close(nowhere)
         self._file.close()

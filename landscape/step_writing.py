@@ -59,6 +59,7 @@ class StepWriting:
         self._sketcher = Sketcher(theta.size, recording.sketch, recording.sketch_seed, theta.device)
         self._pending: list[_Step] = []
         self._bytes, self._handed = 0, time.monotonic()
+        self._unchecked: tuple[list[tuple[int, tuple[int, ...]]], HostCopy] | None = None
         self._thread = WriterThread(limit=_QUEUE_BYTES, idle=writer.flush)
 
     @property
@@ -122,8 +123,10 @@ class StepWriting:
         size += sum(copy.bytes for copy in (numbers, sketches, norms) if copy is not None)
         moved = [made.step for made in steps if made.sketch is not None]
         whole = [(made.step, made.vector) for made in steps if made.vector is not None]
-        plain = [(made.step, made.losses) for made in steps]
-        self._thread.put(partial(self._write_rows, plain, numbers, moved, sketches, norms))
+        self._check_finite()
+        self._unchecked = [(made.step, made.losses) for made in steps], numbers
+        known = [made.step for made in steps]
+        self._thread.put(partial(self._write_rows, known, numbers, moved, sketches, norms))
         self._thread.put(partial(self._write_vectors, whole, scales), size)
 
     def put(self, job: Callable[[RunWriter], None], size: int = 0) -> None:
@@ -154,6 +157,7 @@ class StepWriting:
         """
         self.put(RunWriter.flush_all)
         self._thread.wait()
+        self._check_finite()
 
     def stop(self) -> BaseException | None:
         """End the thread after what it was given; returns what stopped it before, if so."""
@@ -164,9 +168,19 @@ class StepWriting:
         self._thread.stop()
         return self._thread.error
 
+    def _check_finite(self) -> None:
+        """Look at the losses that were handed over last time, which have arrived meanwhile."""
+        if self._unchecked is None or self.not_finite is not None:
+            return
+        steps, numbers = self._unchecked
+        for (step, losses), values in zip(steps, numbers.numpy(), strict=True):
+            if not np.isfinite(values[list(losses)]).all():
+                self.not_finite = step
+                return
+
     def _write_rows(
         self,
-        steps: list[tuple[int, tuple[int, ...]]],
+        steps: list[int],
         numbers: HostCopy,
         moved: list[int],
         sketches: HostCopy | None,
@@ -175,9 +189,7 @@ class StepWriting:
         if sketches is not None and norms is not None:
             for step, sketch, lengths in zip(moved, sketches.numpy(), norms.numpy(), strict=True):
                 self._writer.describe_displacement(step, sketch, lengths)
-        for (step, losses), values in zip(steps, numbers.numpy().tolist(), strict=True):
-            if self.not_finite is None and not all(math.isfinite(values[i]) for i in losses):
-                self.not_finite = step
+        for step, values in zip(steps, numbers.numpy().tolist(), strict=True):
             self._writer.append(_row(step, values))
 
     def _write_vectors(self, whole: list[tuple[int, HostCopy]], scales: HostCopy | None) -> None:
@@ -211,5 +223,5 @@ def _stacked(tensors: list[Tensor | None]) -> HostCopy | None:
 def _row(step: int, values: list[float]) -> dict[str, float]:
     given = dict(zip(GIVEN, values, strict=False))
     rise = given.pop("perturbed_loss") - given["loss"]
-    products = dict(zip(PRODUCTS, values[len(GIVEN) :], strict=True))
+    products: dict[str, float] = dict(zip(PRODUCTS, values[len(GIVEN) :], strict=True))
     return {"step": step, **given, "loss_rise": rise, **cosines_of(products)}

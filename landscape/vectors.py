@@ -39,11 +39,12 @@ def stored_vectors(file: h5py.File, count: int | None, size: int | None) -> h5py
         RunFileError: If they are missing, or of another kind or shape.
     """
     item = file.get("vectors")
-    kinds = [kind for kind in STORED.values() if isinstance(item, h5py.Dataset)]
-    kind = next((kind for kind in kinds if item.dtype == kind), np.float32)
+    found = item.dtype if isinstance(item, h5py.Dataset) else None
+    kind = next((kind for kind in STORED.values() if found == kind), np.float32)
+    vectors = require_array(file, "vectors", kind, count, size)
     if kind == np.float16:
-        require_array(file, "scale", np.float64, len(file["step"]))
-    return require_array(file, "vectors", kind, count, size)
+        require_array(file, "scale", np.float64, len(vectors))
+    return vectors
 
 
 def widened(file: h5py.File, rows: slice) -> np.ndarray:

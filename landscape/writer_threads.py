@@ -1,5 +1,6 @@
 """A thread that writes while training goes on: jobs in order, none dropped, bounded memory."""
 
+import atexit
 import threading
 import time
 from collections import deque
@@ -13,7 +14,7 @@ class WriterThread:
 
     At most `limit` bytes wait at a time: whoever gives more waits, which is counted. One job may be
     larger than the limit; it then waits alone. After an error no further job is done, and the error
-    is raised by whatever is called next.
+    is raised by whatever is called next. A program that ends without `stop` waits for its jobs.
 
     Args:
         limit: Bytes that may wait.
@@ -33,6 +34,8 @@ class WriterThread:
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="landscape-writer", daemon=True)
         self._thread.start()
+        # a thread that is stopped by the interpreter's end may hold HDF5's lock for ever
+        atexit.register(self.stop)
 
     def put(self, job: Callable[[], None], size: int = 0) -> None:
         """Give a job that holds `size` bytes until it is done.
@@ -66,6 +69,7 @@ class WriterThread:
             self._closed = True
             self._changed.notify_all()
         self._thread.join()
+        atexit.unregister(self.stop)
 
     def _is_full(self, size: int) -> bool:
         return self._bytes > 0 and self._bytes + size > self._limit and self.error is None

@@ -24,6 +24,7 @@ from landscape.storage import plain, require_space, short_hash, write_json, writ
 from landscape.vectors import STORED, chunk_of, sync_files, write_vectors
 
 _FLUSH_ROWS, _FLUSH_SECONDS = 64, 1.0
+_FLUSH_BYTES = 1 << 19  # of sketches: readers refuse 1 MiB that is declared and not stored
 _DISPLACEMENT_BYTES = 64 << 20
 _ATTEMPTS = 20
 
@@ -194,7 +195,7 @@ class RunWriter:
             raise ValueError(f"unknown columns {sorted(unknown)}; expected some of {COLUMNS}")
         self._rows.append(dict(row))
         late = time.monotonic() - self._flushed > _FLUSH_SECONDS
-        if late or len(self._rows) >= _FLUSH_ROWS:
+        if late or len(self._rows) >= _FLUSH_ROWS or self._sketch_bytes() >= _FLUSH_BYTES:
             self.flush()
 
     def describe_displacement(
@@ -207,8 +208,11 @@ class RunWriter:
 
     def flush(self) -> None:
         """Let readers see all rows there are."""
-        require_space(self.path, sum(row["sketch"].nbytes for row in self._described))
+        require_space(self.path, self._sketch_bytes())
         self._write_rows()
+
+    def _sketch_bytes(self) -> int:
+        return sum(row["sketch"].nbytes for row in self._described)
 
     def flush_all(self) -> None:
         """Let readers see rows and full displacements."""
@@ -277,11 +281,12 @@ class RunWriter:
             self.flush_all()
 
     def _flush_displacements(self) -> None:
-        block, self._displacements = self._displacements, []
+        block = self._displacements
         if not block:
             return
         require_space(self.path, sum(vector.nbytes for _, vector, _ in block))
         write_vectors(self._snapshots / f"displacements-{block[0][0]:08d}.h5", block)
+        self._displacements = []
 
     def finish(self, summary: dict[str, Any] | None = None) -> None:
         """End the run well, with its summary numbers (test_loss, test_accuracy, ...)."""
@@ -310,14 +315,13 @@ class RunWriter:
             lost = []
         except OSError as error:
             reason = f"{reason}; the last {len(lost)} displacements are lost ({error})"
-        with contextlib.suppress(OSError, RuntimeError):  # what is lost is told below
+        with contextlib.suppress(OSError):  # what is lost is told below
             self._write_rows()  # what is kept free on the disk is kept for this
         rows = self._start + self._file.committed("steps")
         if steps is not None and rows < steps:
             lost.append(rows)
             reason = f"{reason}; updates {rows} to {steps - 1} are not recorded"
-        with contextlib.suppress(OSError, RuntimeError):
-            self._file.close()
+        self._file.close()
         self._end("failed", {"reason": reason} | ({"missing_from": min(lost)} if lost else {}))
 
     def _check_open(self) -> None:

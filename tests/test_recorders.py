@@ -142,6 +142,7 @@ def test_a_last_checkpoint_on_the_interval_is_saved_once(tmp_path):
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     with Recorder(tmp_path / "a", net, optimizer, checkpoint_every=2) as recorder:
         train_sgd(recorder, net, optimizer, make_batches(4))
+        recorder.flush()
         last = next((tmp_path / "a").rglob("checkpoint-00000004.h5"))
         identity = last.stat().st_ino
     assert Run(tmp_path / "a").checkpoints == (0, 2, 4)

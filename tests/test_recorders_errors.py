@@ -147,3 +147,28 @@ def test_errors_that_are_not_of_the_disk_are_raised_in_any_case(tmp_path):
             recorder.step(1.0, displacement=torch.ones(7))
         recorder.step(1.0, displacement=torch.ones(8))
     assert Run(tmp_path / "a").status == "finished"
+
+
+LEFT = """
+import sys
+import torch
+from landscape.recorders import Recorder
+
+net = torch.nn.Linear(3000, 1)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+recorder = Recorder(sys.argv[1], net, optimizer, checkpoint_every=10)
+for step in range(35):
+    recorder.step(1.0, displacement=torch.full((3001,), float(step)))
+"""
+
+
+def test_a_program_that_forgets_to_end_its_run_ends_itself_and_leaves_whole_rows(tmp_path):
+    words = [sys.executable, "-c", LEFT, str(tmp_path / "a")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    run = Run(tmp_path / "a")
+    assert run.status == "died"
+    steps, vectors = run.displacements()
+    assert steps.tolist() == list(range(len(steps)))
+    assert (vectors == steps[:, None]).all()
+    assert run.steps["step"].tolist() == list(range(len(run.steps["step"])))

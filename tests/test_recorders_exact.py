@@ -93,7 +93,9 @@ def test_norms_by_tensor_are_those_of_the_layout_s_tensors(recorded):
     expected = np.stack([np.linalg.norm(part, axis=1) for part in parts], 1)
     np.testing.assert_allclose(norms, expected, rtol=1e-6)
     assert [entry.size for entry in run.layout] == list(SIZES)
-    np.testing.assert_allclose(np.linalg.norm(norms, axis=1), run.steps["displacement_norm"])
+    np.testing.assert_allclose(
+        np.linalg.norm(norms, axis=1), run.steps["displacement_norm"], rtol=1e-6
+    )
 
 
 def test_sketches_are_kept_of_every_step_whatever_is_kept_in_full(tmp_path):
@@ -241,3 +243,27 @@ def test_a_half_precision_model_is_measured_in_full(tmp_path):
         recorder.step(1.0, displacement=vector)
     expected = vector.double().norm().item()
     assert Run(tmp_path / "a").steps["displacement_norm"][0] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_a_run_on_a_gpu_reads_as_one_on_the_cpu(dtype, tmp_path):
+    vectors, runs = drawn(130), {}
+    for device in ("cpu", "cuda"):
+        net = make_net().to(device)
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        options = {"checkpoint_every": EVERY, "record_dtype": dtype, "sketch": 8}
+        with Recorder(tmp_path / device, net, optimizer, **options) as recorder:
+            for vector in vectors:
+                moved = torch.tensor(vector, device=device)
+                recorder.step(moved.sum(), displacement=moved, gradient=2 * moved)
+                moved.zero_()
+        runs[device] = Run(tmp_path / device)
+    cpu, gpu = runs["cpu"], runs["cuda"]
+    assert gpu.provenance["device"].startswith("cuda")
+    for column, values in cpu.steps.items():
+        np.testing.assert_allclose(gpu.steps[column], values, rtol=1e-5, atol=1e-6, err_msg=column)
+    assert np.array_equal(gpu.displacements()[1], cpu.displacements()[1])
+    np.testing.assert_allclose(gpu.sketches()[1], cpu.sketches()[1], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(gpu.windows["mean_cosine"], cpu.windows["mean_cosine"], atol=1e-6)

@@ -44,7 +44,7 @@ def test_what_fits_is_said():
     recording = choose_recording("auto", total_steps=78_200, budget=10**12, **WRN)
     assert "would take 11.4 TB, which does not fit 1 TB; every 12th does" in recording.reason
     assert choose(budget=1000).reason.startswith("no full displacement fits 1 kB")
-    assert choose().reason == "all full displacements fit 20 GB; the whole run takes about 890 kB"
+    assert choose().reason == "all full displacements fit 20 GB; the whole run takes about 870 kB"
     assert choose("every:7", dtype="bfloat16").reason.endswith("are rounded to bfloat16")
 
 

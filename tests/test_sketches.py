@@ -117,3 +117,14 @@ def test_the_error_of_a_mean_cosine_is_what_sketching_adds(cosine):
         cosines, _ = sketch_cosines(torch.stack([sketch(v) for v in given]).numpy(), size)
         found.append((cosines.sum() - count) / (count * (count - 1)) - truth)
     assert np.std(found) == pytest.approx(sketch_mean_error(truth, count, numbers), rel=0.25)
+
+
+def test_rows_added_one_by_one_or_together_make_one_sketch():
+    sketch = Sketcher(64 * 200, 64, 1, "cpu")
+    rows = torch.tensor(np.random.default_rng(6).normal(size=(64, 64)), dtype=torch.float32)
+    one, other = torch.zeros(2, 128)
+    sketch._add_one_by_one(one, rows, 100)
+    sketch._add_together(other, rows, 100)
+    folded = one[:64] + one[64:], other[:64] + other[64:]
+    torch.testing.assert_close(*folded, atol=1e-5, rtol=1e-5)
+    assert folded[0].abs().max() > 1

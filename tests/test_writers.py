@@ -174,14 +174,14 @@ def test_a_reader_sees_whole_rows_of_a_run_that_is_being_written(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A folder with 256 kB of space, and the largest file allowed in it."""
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(tmp_path)]
+    """A folder with 1 MB of space, and the largest file allowed in it."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)]
     with contextlib.suppress(OSError):
         if subprocess.run(mount, capture_output=True, check=False).returncode == 0:
             yield tmp_path, resource.RLIM_INFINITY
             subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
             return
-    yield tmp_path, 256 << 10
+    yield tmp_path, 1 << 20
 
 
 def test_a_disk_that_fills_up_during_a_write_leaves_committed_rows_readable(small_disk):
