@@ -72,7 +72,9 @@ class FlatVectors:
 
     def norms_by_tensor(self, vector: Tensor) -> Tensor:
         """Return the norm of each of theta's tensors [tensor] in a vector [param], in float32."""
-        return torch.stack(torch._foreach_norm(list(vector.split(self._sizes)))).float()
+        parts = list(vector.split(self._sizes))
+        norms = torch._foreach_norm(parts)  # pyright: ignore[reportPrivateImportUsage]
+        return torch.stack(norms).float()
 
     def _join(self, parts: Sequence[Tensor]) -> Tensor:
         return torch.cat([part.detach().reshape(-1).to(self.device) for part in parts])

@@ -24,7 +24,7 @@ from landscape.storage import plain, require_space, short_hash, write_json, writ
 from landscape.vectors import STORED, chunk_of, sync_files, write_vectors
 
 _FLUSH_ROWS, _FLUSH_SECONDS = 64, 1.0
-_FLUSH_BYTES = 1 << 19  # of sketches: readers refuse 1 MiB that is declared and not stored
+_FLUSH_BYTES = 1 << 18  # of sketches: readers refuse 512 kB that are declared and not stored
 _DISPLACEMENT_BYTES = 64 << 20
 _ATTEMPTS = 20
 
