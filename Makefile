@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: help setup browser demo test soak check format pictures gpu-check bench-surface bench-refinement bench-curvature clean
+.PHONY: help setup browser demo test soak check format pictures gpu-check bench-surface bench-refinement bench-curvature bench-recording clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,9 @@ bench-curvature: setup ## Hessian products, eigenpairs and density against other
 	@bash scripts/apt.sh dataset-fashion-mnist /usr/share/datasets/fashion-mnist
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@$(BIN)/python benchmarks/bench_curvature.py $(BENCH)
+
+bench-recording: setup ## what recording adds to a SAM step; writes benchmarks/recording/
+	@$(BIN)/python benchmarks/bench_recording.py $(BENCH)
 
 clean: ## remove .venv and caches; data and runs stay
 	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache build dist *.egg-info

@@ -65,7 +65,7 @@ def consistency(
 
 def _online(subject: Subject, options: ConsistencyOptions, again: bool) -> list[Stored]:
     run = subject.run
-    recorded = run.displacement_steps if run else np.empty(0)
+    recorded = run.recorded_steps if run else np.empty(0)
     before = recorded[recorded < subject.checkpoint]
     if run is None or len(before) < 2:
         if options.protocol == "online":

@@ -58,10 +58,14 @@ def _train(parser: Parser, argv: list[str], companion: Companion) -> int:
     from landscape.runs import Run
 
     run = Run(path)
+    if run.reason:
+        print(f"{path}: {run.reason}", file=sys.stderr)
+        return 1
     accuracy, loss = (run.summary[f"test_{name}"] for name in ("accuracy", "loss"))
     print(
         f"{path}: {run.total_steps} steps, test accuracy {number(100 * accuracy)} %, "
-        f"test loss {number(loss)}\nnext: landscape surface {path}"
+        f"test loss {number(loss)}\n"
+        f"recorded: {run.recording['reason']}\nnext: landscape surface {path}"
     )
     return 0
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from landscape.directions import consistency_of, inner_products, summarize
+from landscape.directions import consistency_of, inner_products, sketch_cosines, summarize
 from landscape.displacements import Memory, adaptive_names, climb, next_displacement
 from landscape.objectives import Objective
 from landscape.perturbations import Perturbation
@@ -120,10 +120,12 @@ def online_consistency(
     """Measure the online protocol, on what training recorded at `start <= step < stop`.
 
     Cosines mix the noise of the batches with the motion of the weights. The vectors are read block
-    by block, never all at once.
+    by block, never all at once. Where a step has no full vector its sketch is taken; the result
+    then holds the standard deviation of each cosine, 0 for those between full vectors and for those
+    to the vector before, 10 or 100 steps before that training itself measured.
 
     Args:
-        run: A run with recorded displacements.
+        run: A run with recorded displacements, full or as sketches.
         start: First step; by default the window is the last 64 recorded steps before `stop`.
         stop: End of the window, not in it; by default the end of the run.
         seed: Seed of null and bootstrap.
@@ -131,7 +133,7 @@ def online_consistency(
     Raises:
         ValueError: The run or the window has fewer than two recorded displacements.
     """
-    recorded = run.displacement_steps
+    recorded = run.recorded_steps
     if recorded.size == 0:
         raise ValueError(
             f"the online protocol needs recorded displacements, got none in {run.path} "
@@ -146,14 +148,22 @@ def online_consistency(
             f"are {recorded[0]} .. {recorded[-1]}"
         )
     rows = run.steps
+    full = np.isin(window, run.displacement_steps)
+    if full.all():
+        products, error, source = _full_products(run, window), None, "full vectors"
+    else:
+        products, error = _sketched_products(run, window, full, rows)
+        source = _said_of_sketches(error, run.recording["sketch"])
     return summarize(
-        _recorded_inner_products(run, window),
+        products,
         step=window,
         protocol="online",
         perturbation=_recorded_label(run),
         seed=seed,
         loss_rise=_at_steps(rows, "loss_rise", window),
         cosine_gradient=_at_steps(rows, "cosine_gradient", window),
+        cosine_error=error,
+        sketch=None if error is None else run.recording["sketch"],
         facts={
             "run": run.id,
             "run_name": run.name,
@@ -161,24 +171,63 @@ def online_consistency(
             "parameters": run.layout.size,
             "window": [int(window[0]), int(window[-1]) + 1],
             "sampling": "batches of training, in order",
+            "vectors": source,
         },
     )
 
 
-def _recorded_inner_products(run: Run, window: np.ndarray) -> np.ndarray:
-    """Return the inner products [n, n] of recorded vectors, two blocks in memory at a time."""
+def _said_of_sketches(error: np.ndarray, numbers: int) -> str:
+    """Say how many cosines come from sketches, and how far they may be off."""
+    above = error[np.triu_indices(len(error), 1)]
+    return (
+        f"{int((above != 0).sum())} of {above.size} cosines from sketches of {numbers} numbers, "
+        f"standard deviation (1 − c²)/√{numbers}"
+    )
+
+
+def _full_products(run: Run, window: np.ndarray) -> np.ndarray:
+    """Return the inner products [n, n] of full vectors, two blocks in memory at a time."""
 
     def blocks(start: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for steps, vectors in run.iterate_displacements(start, int(window[-1]) + 1):
-            yield np.searchsorted(window, steps), vectors
+            inside = np.isin(steps, window)
+            if inside.any():
+                yield np.searchsorted(window, steps[inside]), vectors[inside]
 
     total = np.full((window.size, window.size), np.nan)
+    if window.size == 0:
+        return total
     for rows, left in blocks(int(window[0])):
         for columns, right in blocks(int(window[rows[0]])):
             products = inner_products(left, right)
             total[np.ix_(rows, columns)] = products
             total[np.ix_(columns, rows)] = products.T
     return total
+
+
+def _sketched_products(
+    run: Run, window: np.ndarray, full: np.ndarray, rows: dict[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return inner products and errors of cosines [n, n]: exact where known, else from sketches."""
+    steps, sketches = run.sketches(int(window[0]), int(window[-1]) + 1)
+    numbers = np.full((window.size, sketches.shape[1]), np.nan)
+    numbers[np.searchsorted(window, steps)] = sketches
+    cosines, error = sketch_cosines(numbers, run.layout.size)
+    exact = _full_products(run, window[full])
+    lengths = np.sqrt(np.diag(exact))
+    cosines[np.ix_(full, full)] = exact / np.outer(lengths, lengths)
+    error[np.ix_(full, full)] = 0.0
+    for lag, column in ((1, "cosine_previous"), (10, "cosine_lag_10"), (100, "cosine_lag_100")):
+        measured = _at_steps(rows, column, window)
+        for later, step in enumerate(window):
+            earlier = int(np.searchsorted(window, step - lag))
+            if window[earlier] == step - lag and np.isfinite(measured[later]):
+                for pair in ((later, earlier), (earlier, later)):
+                    cosines[pair], error[pair] = measured[later], 0.0
+    norms = _at_steps(rows, "displacement_norm", window)
+    products = cosines * np.outer(norms, norms)
+    np.fill_diagonal(products, norms**2)
+    return products, error
 
 
 def _at_steps(rows: dict[str, np.ndarray], column: str, window: np.ndarray) -> np.ndarray:

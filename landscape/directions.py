@@ -76,8 +76,23 @@ def summarize(
     loss_rise: np.ndarray | None = None,
     cosine_gradient: np.ndarray | None = None,
     facts: dict[str, Any] | None = None,
+    cosine_error: np.ndarray | None = None,
+    sketch: int | None = None,
 ) -> Consistency:
-    """Make the result of `consistency_of` from the inner products `[n, n]` of the vectors alone."""
+    """Make the result of `consistency_of` from the inner products `[n, n]` of the vectors alone.
+
+    Args:
+        products: Inner products; exact, or from sketches.
+        step: As for `consistency_of`, like all that is not named here.
+        protocol: See there.
+        perturbation: See there.
+        seed: See there.
+        loss_rise: See there.
+        cosine_gradient: See there.
+        facts: See there.
+        cosine_error: Standard deviation of each cosine `[n, n]` where sketches were used.
+        sketch: Numbers of the sketches.
+    """
     count = len(products)
     norms = np.sqrt(np.diag(products))
     defined = np.isfinite(norms) & (norms > 0)
@@ -88,13 +103,22 @@ def summarize(
     kept = cosines[np.ix_(defined, defined)]
     null, interval = _null_band(kept, seed), _bootstrap_interval(kept, seed)
     missing = np.full(count, np.nan)
+    mean = _mean_cosine(kept)
+    if cosine_error is not None and sketch is not None:
+        more = {
+            "cosine_error": cosine_error,
+            "mean_cosine_error": sketch_mean_error(mean, len(kept), sketch),
+        }
+    else:
+        more = {}
     return Consistency(
+        **more,
         protocol=protocol,
         perturbation=perturbation,
         step=step,
         cosines=cosines,
         norms=norms,
-        mean_cosine=_mean_cosine(kept),
+        mean_cosine=mean,
         null_low=null[0],
         null_high=null[1],
         interval_low=interval[0],
@@ -112,6 +136,38 @@ def summarize(
             "interval": f"95 % of {_DRAWS} bootstrap draws of batches, pairs of one batch left out",
         },
     )
+
+
+def sketch_cosines(sketches: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the cosines of sketches and their standard deviations, both `[n, n]`.
+
+    A cosine c from m numbers is off by about (1 - c²) / √m; by nothing if m is the `size` of the
+    vectors. NaN where a sketch has no length.
+
+    Source: delta method on products whose errors have covariance (⟨a, c⟩⟨b, d⟩ + ⟨a, d⟩⟨b, c⟩) / m.
+    """
+    wide = np.asarray(sketches, np.float64)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    unit = wide / np.where(lengths > 0, lengths, np.nan)
+    cosines = np.clip(unit @ unit.T, -1, 1)
+    numbers = wide.shape[1]
+    error = np.zeros_like(cosines) if numbers >= size else (1 - cosines**2) / np.sqrt(numbers)
+    np.fill_diagonal(error, 0.0)
+    return cosines, error
+
+
+def sketch_mean_error(mean_cosine: float, count: int, numbers: int) -> float:
+    """Return the standard deviation of the mean cosine of n vectors that comes from sketching.
+
+    For vectors that share one direction and are independent otherwise, with mean cosine c from
+    sketches of m numbers: (1 - c) √((2 (c + 1/n)² + 4 c (1 - c) / n) / m). For c = 0 that is
+    √2 / (n √m).
+    """
+    if count < 2:
+        return float("nan")
+    c = min(max(mean_cosine, 0.0), 1.0)
+    spread = 2 * (c + 1 / count) ** 2 + 4 * c * (1 - c) / count
+    return float((1 - c) * np.sqrt(spread / numbers))
 
 
 def inner_products(left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -1,24 +1,28 @@
 """What a training loop calls to record its run: ours or the user's own."""
 
-import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from landscape.flat_vectors import FlatVectors, HostCopy, Vectors
 from landscape.objectives import buffers_of, layout_of
 from landscape.optimizers import SAM
 from landscape.provenance import describe_environment
+from landscape.recording import BUDGET, SKETCH, Recording, choose_recording
+from landscape.runs import Run
+from landscape.step_measures import StepMeasures
+from landscape.step_writing import StepWriting
 from landscape.writers import RunWriter
 
-Vectors = Tensor | Sequence[Tensor | None]
-
 _TENSORS = ("params", "param_names")  # of a parameter group, beside its options
-_COLUMNS = 1 << 17  # numbers of each vector that are widened to float64 at a time
 
 
 class Recorder:
@@ -37,6 +41,9 @@ class Recorder:
     always. Leaving the block ends the run as finished; an exception ends it as failed, with what
     was recorded so far, and goes on.
 
+    `step` measures on the device and waits for nothing but room in a queue of 1 GiB; a thread
+    writes. Rows appear about a second later; `flush` waits for them. A kill leaves whole rows.
+
     Args:
         path: The run's folder; it must not exist.
         model: The model that is trained. Its trainable parameters now are theta.
@@ -45,18 +52,31 @@ class Recorder:
         problem: `{"name": ..., "options": {...}}`, what rebuilds model, loss and data.
         config: All settings of the run, `seed` among them; by default those of the optimizer.
         method: Label of the method; by default "SAM", "SAM+AACE", or the optimizer's class.
-        total_steps: Planned updates, for progress.
-        displacements: Whether full displacement vectors are kept, or their scalars only.
+        total_steps: Planned updates, for progress and for `record="auto"`.
+        record: Which full displacements are kept: "full", "every:K", "sketch" for none, or "auto"
+            for all while the whole run fits `record_budget`, else every K-th. Scalars and a sketch
+            are kept of every step. What was decided, and why, is in `recording` and in run.json.
+        record_budget: Bytes that "auto" plans with; 20 GB by default.
+        record_dtype: Kind of number of full displacements: "float32", or in half the bytes
+            "float16" or "bfloat16", which round by up to 2⁻¹¹ and 2⁻⁸.
+        sketch: Numbers of a sketch.
+        sketch_seed: Seed of the sketches; those of equal seeds compare across runs.
+        on_error: "stop": an error of writing (disk full, quota, read-only) is raised by the next
+            call. "continue": training goes on unrecorded, with a warning, and the run says what
+            it lacks.
         group: Identity of the settings without the seed; made from `config` by default.
         color: Index of the run's color, 0 to 7; by default that of its group or the first free.
 
     Attributes:
-        summary: Numbers of the whole run (test_loss, test_accuracy), stored when it finishes.
-        steps: Updates recorded so far.
+        summary: Numbers of the whole run (test_loss, test_accuracy), stored when it finishes, with
+            `recording_waited`, the seconds that training waited for the disk.
+        steps: Updates until now.
+        recording: What is recorded of each step, and why.
 
     Raises:
         FileExistsError: The folder exists.
-        ValueError: The optimizer holds parameters that are not the model's.
+        ValueError: The optimizer holds parameters that are not the model's, or a setting is out of
+            range.
     """
 
     def __init__(
@@ -70,23 +90,34 @@ class Recorder:
         config: dict[str, Any] | None = None,
         method: str | None = None,
         total_steps: int | None = None,
-        displacements: bool = True,
+        record: str = "auto",
+        record_budget: int = BUDGET,
+        record_dtype: str = "float32",
+        sketch: int = SKETCH,
+        sketch_seed: int = 0,
+        on_error: Literal["stop", "continue"] = "stop",
         group: str | None = None,
         color: int | None = None,
     ) -> None:
         if isinstance(checkpoint_every, bool) or checkpoint_every < 1:
             raise ValueError(f"checkpoint_every must be 1 or more, got {checkpoint_every!r}")
-        self.summary: dict[str, Any] = {}
-        self.steps = 0
-        self._model, self._optimizer = model, optimizer
-        self._every, self._keep = checkpoint_every, displacements
-        self._saved = -1
-        self._previous: tuple[Tensor, float] | None = None
         layout = layout_of(model)
-        self._theta = _Theta(model, optimizer, [entry.name for entry in layout])
+        recording = choose_recording(
+            record,
+            size=layout.size,
+            tensors=len(layout),
+            total_steps=total_steps,
+            checkpoint_every=checkpoint_every,
+            budget=record_budget,
+            dtype=record_dtype,
+            sketch=sketch,
+            sketch_seed=sketch_seed,
+        )
+        self._set_up(model, optimizer, recording, checkpoint_every, on_error)
         settings = _optimizer_settings(optimizer)
         config = {**settings, "checkpoint_every": checkpoint_every} if config is None else config
-        self._writer: RunWriter | None = RunWriter.create(
+        create = partial(
+            RunWriter.create,
             path,
             config=config,
             problem={"name": None, "options": {}} if problem is None else problem,
@@ -95,7 +126,8 @@ class Recorder:
             group=group,
             color=color,
             total_steps=total_steps,
-            provenance=describe_environment(self._theta.parameters[0].device)
+            recording=recording.to_json() | {"checkpoint_every": checkpoint_every},
+            provenance=describe_environment(self._theta.device)
             | {
                 "seed": config.get("seed"),
                 "optimizer": settings,
@@ -104,11 +136,87 @@ class Recorder:
                 else None,
             },
         )
+        self._begin(create)
         try:
-            self._checkpoint()
+            self._guarded(self._checkpoint)
+            self.flush()  # what can't be written is better known before training
         except BaseException as error:
             self.fail(_reason(error))
             raise
+
+    @classmethod
+    def resume(
+        cls,
+        path: str | Path,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        state: dict[str, Any],
+        *,
+        on_error: Literal["stop", "continue"] = "stop",
+    ) -> "Recorder":
+        """Go on with a run that was killed or failed, as if nothing had happened.
+
+        Model and optimizer must be as they were when `state` was taken. What the run had recorded
+        after that is forgotten and recorded again, in a new segment.
+
+        Args:
+            path: The run's folder.
+            model: The model, with the weights of then.
+            optimizer: The optimizer.
+            state: What `state()` returned.
+            on_error: As for a new recorder.
+
+        Raises:
+            ValueError: The run has finished, or doesn't reach the state's step; or the model is not
+                that of the run.
+            BusyError: Another process writes the run.
+            RunFileError: There is no run, or it is damaged.
+        """
+        run = Run(path)
+        if layout_of(model) != run.layout:
+            raise ValueError(f"the model must have the layout of {path}, got another one")
+        settings = dict(run.recording)
+        every = settings.pop("checkpoint_every")
+        self = cls.__new__(cls)
+        self._set_up(model, optimizer, Recording(**settings), every, on_error)
+        self.steps, self._saved, self._waited = (state[k] for k in ("steps", "saved", "waited"))
+        self._measures.load(state["measures"])
+        self._begin(partial(RunWriter.resume, path, self.steps))
+        return self
+
+    def _set_up(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        recording: Recording,
+        every: int,
+        on_error: str,
+    ) -> None:
+        if on_error not in ("stop", "continue"):
+            raise ValueError(f'on_error must be "stop" or "continue", got {on_error!r}')
+        self.summary: dict[str, Any] = {}
+        self.steps = 0
+        self.recording = recording
+        self._model, self._optimizer = model, optimizer
+        self._every, self._go_on = every, on_error == "continue"
+        self._saved, self._waited = -1, 0.0
+        self._theta = FlatVectors(model, optimizer, [entry.name for entry in layout_of(model)])
+        self._measures = StepMeasures(self._theta.size, self._theta.device)
+        self._writing: StepWriting | None = None
+        self._ended = False
+
+    def _begin(self, make_writer: Callable[[], RunWriter]) -> None:
+        """Open the run; where that fails and training is to go on, nothing is recorded."""
+        try:
+            self._writer = make_writer()
+        except FileExistsError:
+            raise
+        except OSError as error:
+            if not self._go_on:
+                raise
+            _say_unrecorded(error, 0)
+            return
+        self._writing = StepWriting(self._writer, self._theta, self.recording)
 
     def step(
         self,
@@ -119,6 +227,7 @@ class Recorder:
         gradient: Vectors | None = None,
         perturbed_loss: float | Tensor | None = None,
         perturbed_gradient: Vectors | None = None,
+        sample_weights: Tensor | None = None,
         epoch: float | None = None,
     ) -> None:
         """Record the update just made; call it after the optimizer and before the scheduler.
@@ -126,7 +235,7 @@ class Recorder:
         Everything describes the weights w that the update started from, on its batch. Vectors are
         flat `[param]` in theta's order, or sequences with one tensor for each of the optimizer's
         parameters, as `SAM.displacement` or the `.grad` of each (None counts as zero). What is not
-        given is NaN in the row; what is NaN stays NaN.
+        given is NaN in the row; what is NaN stays NaN. What is given may be changed afterwards.
 
         Args:
             loss: Task loss at w, in nats.
@@ -135,62 +244,100 @@ class Recorder:
             gradient: Gradient of the task loss at w.
             perturbed_loss: Task loss at w + displacement.
             perturbed_gradient: Gradient of the task loss at w + displacement.
+            sample_weights: Weight of each sample in the displacement `[sample]`, not negative, for
+                the effective sample size.
             epoch: Epoch of the update; a fraction says how far into it.
 
         Raises:
             ValueError: A vector does not fit theta, or the run has ended.
+            OSError: An earlier step could not be written, with `on_error="stop"`.
         """
-        writer = self._open()
-        vectors = {
-            "e": self._theta.flat(displacement, "displacement"),
-            "g": self._theta.flat(gradient, "gradient"),
-            "h": self._theta.flat(perturbed_gradient, "perturbed_gradient"),
-            "p": None if self._previous is None else self._previous[0],
-        }
-        dots = _inner_products(vectors, ("ee", "gg", "hh", "ep", "eg", "eh"))
-        norm = {name: math.sqrt(dots[name * 2]) for name in "egh"}
-        norm["p"] = math.nan if self._previous is None else self._previous[1]
-        base = _number(loss)
-        writer.append(
-            {
-                "step": self.steps,
-                "epoch": _number(epoch),
-                "loss": base,
-                "accuracy": _number(accuracy),
-                "lr": _number(self._optimizer.param_groups[0]["lr"]),
-                "gradient_norm": norm["g"],
-                "displacement_norm": norm["e"],
-                "cosine_previous": _cosine(dots["ep"], norm["e"], norm["p"]),
-                "cosine_gradient": _cosine(dots["eg"], norm["e"], norm["g"]),
-                "loss_rise": _number(perturbed_loss) - base,
-                "inner_perturbed_gradient": dots["eh"],
-                "cosine_perturbed_gradient": _cosine(dots["eh"], norm["e"], norm["h"]),
-            }
-        )
-        moved = vectors["e"]
-        self._previous = None if moved is None else (moved, norm["e"])
-        if moved is not None and self._keep:
-            writer.add_displacement(self.steps, moved.to("cpu", torch.float32).numpy())
+        self._check_open()
+        if self._writing is None:
+            self.steps += 1
+            return
+        e = self._theta.flat(displacement, "displacement")
+        g = self._theta.flat(gradient, "gradient")
+        h = self._theta.flat(perturbed_gradient, "perturbed_gradient")
+        lr = self._optimizer.param_groups[0]["lr"]
+        effective = None if sample_weights is None else _effective_samples(sample_weights)
+        given = (loss, accuracy, lr, epoch, perturbed_loss, effective)
+        products = self._measures.measure(self.steps, e, g, h)
         self.steps += 1
+        self._guarded(lambda writing: writing.add(self.steps - 1, given, products, e))
         if self.steps % self._every == 0:
-            self._checkpoint()
+            self._guarded(self._checkpoint)
+
+    @property
+    def not_finite(self) -> int | None:
+        """First step whose loss or perturbed loss was not finite, known at most 20 steps later."""
+        return None if self._writing is None else self._writing.not_finite
 
     def add_evaluation(self, test_loss: float, test_accuracy: float) -> None:
         """Record test loss [nats] and accuracy [fraction] at the weights as they are now."""
-        self._open().add_evaluation(self.steps, test_loss, test_accuracy)
+        self._check_open()
+        step = self.steps
+        self._guarded(
+            lambda writing: writing.put(
+                lambda writer: writer.add_evaluation(step, test_loss, test_accuracy)
+            )
+        )
+
+    def flush(self) -> None:
+        """Wait until readers see all that was recorded.
+
+        Raises:
+            OSError: It could not be written, with `on_error="stop"`.
+        """
+        self._check_open()
+        self._guarded(StepWriting.wait)
+
+    def state(self) -> dict[str, Any]:
+        """Return what `resume` needs to go on from here: numbers, and tensors on the CPU.
+
+        Waits until all that was recorded until now is on file. Keep it with the weights, the
+        optimizer and the random states of the same moment.
+
+        Raises:
+            ValueError: The run has ended, or training goes on unrecorded.
+        """
+        self.flush()
+        if self._writing is None:
+            raise ValueError("training goes on unrecorded; there is no run to resume")
+        return {
+            "steps": self.steps,
+            "saved": self._saved,
+            "waited": self._waited + self._writing.waited,
+            "measures": self._measures.state(),
+        }
 
     def finish(self) -> None:
         """End the run well: save the last checkpoint and `summary`."""
-        writer = self._open()
+        self._check_open()
         if self._saved != self.steps:
-            self._checkpoint()
-        writer.finish(summary=self.summary)
-        self._writer = None
+            self._guarded(self._checkpoint)
+        self._guarded(self._finish)
+        self._ended = True
+
+    def _finish(self, writing: StepWriting) -> None:
+        writing.wait()
+        summary = self.summary | {"recording_waited": self._waited + writing.waited}
+        writing.put(lambda writer: writer.finish(summary=summary))
+        if (error := writing.stop()) is not None:
+            raise error
 
     def fail(self, reason: str) -> None:
         """End the run as failed, keeping what was recorded; the weights are not saved again."""
-        writer, self._writer = self._open(), None
-        writer.fail(reason)
+        self._check_open()
+        self._ended = True
+        if self._writing is not None:
+            self._fail(self._writing, reason)
+
+    def _fail(self, writing: StepWriting, reason: str) -> None:
+        error = writing.stop()
+        if error is not None and _reason(error) not in reason:
+            reason = f"{reason}; recording had stopped: {_reason(error)}"
+        self._writer.fail(reason, steps=self.steps)
 
     def __enter__(self) -> "Recorder":
         return self
@@ -201,7 +348,7 @@ class Recorder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._writer is None:
+        if self._ended:
             return
         if error is not None:
             self.fail(_reason(error))
@@ -212,65 +359,49 @@ class Recorder:
             self.fail(_reason(problem))
             raise
 
-    def _open(self) -> RunWriter:
-        if self._writer is None:
+    def _check_open(self) -> None:
+        if self._ended:
             raise ValueError("the run has ended and is frozen; record into a new folder")
-        return self._writer
 
-    def _checkpoint(self) -> None:
-        theta = self._theta.now().to("cpu", torch.float32).numpy()
-        buffers = {name: value.numpy() for name, value in buffers_of(self._model).items()}
-        self._open().save_checkpoint(self.steps, theta, buffers)
-        self._saved = self.steps
+    def _guarded(self, write: Callable[[StepWriting], None]) -> None:
+        """Write, if anything is written; on an error go on unrecorded where that was asked for."""
+        if self._writing is None:
+            return
+        try:
+            write(self._writing)
+        except OSError as error:
+            if not self._go_on or error is not self._writing.error:
+                raise
+            writing, self._writing = self._writing, None
+            _say_unrecorded(error, self.steps)
+            with suppress(OSError):  # then the run reads as died
+                self._fail(writing, f"training went on unrecorded: {_reason(error)}")
+
+    def _checkpoint(self, writing: StepWriting) -> None:
+        step = self.steps
+        if step > 0:
+            writing.close_window(max(self._saved, 0), step, self._measures.close_window())
+        theta = HostCopy(self._theta.now().float())
+        buffers = {
+            name: (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+            for name, value in buffers_of(self._model).items()
+        }
+        writing.put(
+            lambda writer: writer.save_checkpoint(step, theta.numpy(), buffers), theta.bytes
+        )
+        self._saved = step
 
 
-class _Theta:
-    """Theta of a model, and the way from the optimizer's parameters into it, by identity."""
+def _effective_samples(weights: Tensor) -> Tensor:
+    """Return (Σ s)² / (n Σ s²), between 1/n and 1; NaN where all are zero."""
+    wide = weights.detach().reshape(-1).float()
+    return wide.sum().square() / (wide.square().sum() * wide.numel())
 
-    def __init__(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, names: Sequence[str]
-    ) -> None:
-        own = dict(model.named_parameters())
-        self.parameters = [own[name] for name in names]
-        self._size = sum(p.numel() for p in self.parameters)
-        self._held = [p for group in optimizer.param_groups for p in group["params"]]
-        known = {id(p) for p in own.values()}
-        if foreign := sum(id(p) not in known for p in self._held):
-            raise ValueError(
-                f"the optimizer's parameters must be the model's, got {foreign} of "
-                f"{len(self._held)} that are not; was the model copied after the optimizer was "
-                "made?"
-            )
 
-    def now(self) -> Tensor:
-        """Return a copy of theta as it is."""
-        return self._join(self.parameters)
-
-    def flat(self, vectors: Vectors | None, what: str) -> Tensor | None:
-        """Return a new flat tensor [param] of what belongs to the optimizer's parameters."""
-        if vectors is None:
-            return None
-        if isinstance(vectors, Tensor):
-            if vectors.shape != (self._size,):
-                raise ValueError(
-                    f"{what} must be flat with {self._size} numbers, or a sequence of tensors, "
-                    f"got shape {list(vectors.shape)}"
-                )
-            return vectors.detach().clone()
-        shapes = [None if v is None else tuple(v.shape) for v in vectors]
-        fitting = [s in (None, tuple(p.shape)) for s, p in zip(shapes, self._held, strict=False)]
-        if len(shapes) != len(self._held) or not all(fitting):
-            raise ValueError(
-                f"{what} must hold one tensor of equal shape for each of the optimizer's "
-                f"{len(self._held)} parameters, in its order, got {len(shapes)}: {shapes[:6]}"
-            )
-        given = {id(p): v for p, v in zip(self._held, vectors, strict=True)}
-        parts = [(p, given.get(id(p))) for p in self.parameters]
-        return self._join([torch.zeros_like(p) if v is None else v for p, v in parts])
-
-    def _join(self, parts: Sequence[Tensor]) -> Tensor:
-        device = self.parameters[0].device
-        return torch.cat([part.detach().reshape(-1).to(device) for part in parts])
+def _say_unrecorded(error: BaseException, step: int) -> None:
+    warnings.warn(
+        f"training goes on unrecorded from about step {step}: {error}", RuntimeWarning, stacklevel=4
+    )
 
 
 def _optimizer_settings(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -293,32 +424,6 @@ def _method_label(optimizer: torch.optim.Optimizer) -> str:
         return type(optimizer).__name__
     word = optimizer.perturbation.word
     return "SAM+AACE" if word == "AACE" else word
-
-
-def _inner_products(vectors: dict[str, Tensor | None], pairs: Sequence[str]) -> dict[str, float]:
-    """Return the products of the named pairs in float64, NaN where one of the two is missing."""
-    given = {name: vector for name, vector in vectors.items() if vector is not None}
-    total: Tensor | None = None
-    for parts in zip(*(vector.split(_COLUMNS) for vector in given.values()), strict=True):
-        block = torch.stack(parts)
-        block = block if block.device.type == "mps" else block.double()  # mps has no float64
-        total = block @ block.T if total is None else total + block @ block.T
-    table = [] if total is None else total.tolist()
-    place = {name: index for index, name in enumerate(given)}
-    return {
-        pair: table[place[pair[0]]][place[pair[1]]] if set(pair) <= place.keys() else math.nan
-        for pair in pairs
-    }
-
-
-def _cosine(product: float, left: float, right: float) -> float:
-    return product / (left * right) if left * right != 0 else math.nan
-
-
-def _number(value: float | Tensor | None) -> float:
-    if value is None:
-        return math.nan
-    return float(value.detach()) if isinstance(value, Tensor) else float(value)
 
 
 def _reason(error: BaseException) -> str:

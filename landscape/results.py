@@ -482,6 +482,10 @@ class Consistency(Result):
     """95 % bootstrap interval of `mean_cosine` over batches."""
     resultant_length: float = float("nan")
     """‖mean unit vector‖; 1/√n for random directions."""
+    cosine_error: np.ndarray = axes("n n", empty=True)
+    """Standard deviation of each cosine where sketches were used, 0 if exact; else empty."""
+    mean_cosine_error: float = float("nan")
+    """Standard deviation of `mean_cosine` from sketching alone; NaN where no sketch was used."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

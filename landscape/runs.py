@@ -16,6 +16,7 @@ from landscape.result_files import SCHEMA_VERSION, load_result, read_header
 from landscape.results import Result
 from landscape.segments import COLUMNS, EVALUATIONS
 from landscape.storage import RunFileError, open_strict, read_arrays, require_array
+from landscape.vectors import stored_vectors, widened
 
 __all__ = [
     "COLUMNS",
@@ -99,7 +100,7 @@ class Run:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        header = _read_header(self.path)
+        header = read_run_header(self.path)
         self.id: str = header["id"]
         self.method: str = header["method"]
         self.group: str = header["group"]
@@ -112,6 +113,8 @@ class Run:
         self.total_steps: int | None = header["total_steps"]
         self.layout: Layout = header["layout"]
         self.reason: str = header.get("reason", "")
+        self.recording: dict[str, Any] = header["recording"]
+        self.missing_from: int | None = header.get("missing_from")
         self._status: str = header["status"]
 
     def __repr__(self) -> str:
@@ -127,7 +130,7 @@ class Run:
         """One of "running", "finished", "failed", "died" (its writer was killed)."""
         if self._status == "running" and not self._is_held():
             # let go since run.json was read: ended meanwhile, or killed
-            self._status = _read_header(self.path)["status"]
+            self._status = read_run_header(self.path)["status"]
             return "died" if self._status == "running" else self._status
         return self._status
 
@@ -166,6 +169,18 @@ class Run:
             RunFileError: If they can't be read.
         """
         return segments.read_evaluations(self.path)
+
+    @property
+    def windows(self) -> dict[str, np.ndarray]:
+        """Agreement of the displacements between two checkpoints, exact: one row per window.
+
+        Of the unit vectors u of the updates start <= t < stop: `count` n, `resultant_length`
+        R = |sum u| / n, `mean_cosine` over all pairs, (n R² - 1) / (n - 1).
+
+        Raises:
+            RunFileError: If they can't be read.
+        """
+        return segments.read_windows(self.path)
 
     @property
     def checkpoints(self) -> tuple[int, ...]:
@@ -213,7 +228,7 @@ class Run:
         for path, stop in segments.displacement_files(self.path):
             with open_strict(path) as file:
                 steps = require_array(file, "step", np.int64, None)[()]
-                require_array(file, "vectors", np.float32, len(steps), self.layout.size)
+                stored_vectors(file, len(steps), self.layout.size)
             index.append((steps[steps < stop], path))
         return index
 
@@ -232,7 +247,7 @@ class Run:
                 first, last = np.flatnonzero(wanted)[[0, -1]]
                 part = slice(first, last + 1)
                 with open_strict(path) as file:
-                    vectors = require_array(file, "vectors", np.float32, None, None)[part]
+                    vectors = widened(file, part)
                 yield steps[part], vectors
 
     def displacements(
@@ -243,6 +258,33 @@ class Run:
         if not parts:
             return np.empty(0, np.int64), np.empty((0, self.layout.size), np.float32)
         return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+    @property
+    def recorded_steps(self) -> np.ndarray:
+        """Steps of which a sketch or the full displacement was recorded; empty for SGD."""
+        return np.union1d(self.displacement_steps, segments.displacement_rows(self.path))
+
+    def sketches(self, start: int = 0, stop: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The sketches of displacements with start <= step < stop: steps [n], float32 [n, m].
+
+        The cosine of two sketches is that of their displacements with a standard deviation of about
+        (1 - c²) / √m; it is exact where m is the number of parameters. `directions.sketch_cosines`
+        gives both.
+
+        Raises:
+            RunFileError: If they can't be read.
+        """
+        return segments.read_wide(self.path, "sketch", start, stop)
+
+    def tensor_norms(
+        self, start: int = 0, stop: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The displacements' norms by tensor of the layout: steps [n], float32 [n, tensor].
+
+        Raises:
+            RunFileError: If they can't be read.
+        """
+        return segments.read_wide(self.path, "tensor_norms", start, stop)
 
     def results(self, kind: str | None = None) -> list[StoredResult]:
         """The stored results, oldest first. Files that can't be read are left out here.
@@ -282,11 +324,12 @@ _HEADER: dict[str, Any] = {
     "layout": list,
     "total_steps": (int, type(None)),
     "provenance": dict,
+    "recording": dict,
     "summary": dict,
 }
 
 
-def _read_header(path: Path) -> dict[str, Any]:
+def read_run_header(path: Path) -> dict[str, Any]:
     """Read run.json, checked, with its layout built."""
     file = path / "run.json"
     if not file.is_file():

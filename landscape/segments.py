@@ -21,10 +21,28 @@ COLUMNS = (
     "loss_rise",
     "inner_perturbed_gradient",
     "cosine_perturbed_gradient",
+    "cosine_lag_10",
+    "cosine_lag_100",
+    "cosine_mean",
+    "effective_samples",
 )
 """Columns of steps.h5, one row per update; units and meaning are in docs/schema.md."""
 
 EVALUATIONS = ("step", "test_loss", "test_accuracy")
+
+WINDOWS = ("start", "stop", "count", "resultant_length", "mean_cosine")
+"""Columns of the windows between checkpoints."""
+
+TABLES = {
+    "steps": COLUMNS,
+    "evaluations": EVALUATIONS,
+    "windows": WINDOWS,
+    "displacements": ("step",),
+}
+"""Tables of steps.h5 and their columns of single numbers, in float64."""
+
+WIDE = ("sketch", "tensor_norms")
+"""What `displacements` also has: several numbers per row, in float32."""
 
 
 class Segment(NamedTuple):
@@ -66,12 +84,56 @@ def read_steps(run: Path) -> dict[str, np.ndarray]:
 
 def read_evaluations(run: Path) -> dict[str, np.ndarray]:
     """The test evaluations of all segments: float64 [evaluation] for each of `EVALUATIONS`."""
+    return _read_up_to(run, "evaluations", "step")
+
+
+def read_windows(run: Path) -> dict[str, np.ndarray]:
+    """The windows between checkpoints of all segments: float64 [window] for each of `WINDOWS`."""
+    return _read_up_to(run, "windows", "stop")
+
+
+def _read_up_to(run: Path, table: str, last: str) -> dict[str, np.ndarray]:
+    """Rows that describe what had been done after so many updates, from all segments."""
     parts = []
     for segment in find_segments(run):
-        rows = _committed(segment.path, "evaluations", EVALUATIONS)
-        inside = (rows["step"] > segment.start) & (rows["step"] <= segment.stop)
+        rows = _committed(segment.path, table, TABLES[table])
+        inside = (rows[last] > segment.start) & (rows[last] <= segment.stop)
         parts.append(_only(rows, inside))
-    return {name: np.concatenate([part[name] for part in parts]) for name in EVALUATIONS}
+    return {name: np.concatenate([part[name] for part in parts]) for name in TABLES[table]}
+
+
+def displacement_rows(run: Path) -> np.ndarray:
+    """The steps whose displacement was described: int64 [n]."""
+    found = [np.empty(0, np.int64)]
+    for segment in find_segments(run):
+        steps = _committed(segment.path, "displacements", ("step",))["step"]
+        found.append(steps[steps < segment.stop].astype(np.int64))
+    return np.concatenate(found)
+
+
+def read_wide(
+    run: Path, column: str, start: int, stop: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a column of `WIDE` says at start <= step < stop: steps int64 [n], float32 [n, width].
+
+    Raises:
+        RunFileError: If it can't be read.
+    """
+    steps, parts = [], []
+    for segment in find_segments(run):
+        last = segment.stop if stop is None else min(stop, segment.stop)
+        known = _committed(segment.path, "displacements", ("step",))["step"]
+        rows = slice(*np.searchsorted(known, [start, last]))
+        path = segment.path / "steps.h5"
+        with open_strict(path, swmr=True) as file:
+            data = require_array(file, f"displacements/{column}", np.float32, None, None)
+            data.refresh()
+            part = data[rows]
+        if len(part) != rows.stop - rows.start:
+            raise RunFileError(f"{path}: displacements/{column} lacks rows that are committed")
+        steps.append(known[rows].astype(np.int64))
+        parts.append(part)
+    return np.concatenate(steps), np.concatenate(parts)
 
 
 def checkpoint_files(run: Path) -> dict[int, Path]:

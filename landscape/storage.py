@@ -22,7 +22,7 @@ import numpy as np
 # A deflated block can't shrink by more than about 1032x, so a larger ratio between declared and
 # stored size is a forged shape; a few rows may be declared before they are written.
 _LARGEST_RATIO = 1100
-_ALWAYS_ALLOWED_BYTES = 1 << 16
+_ALWAYS_ALLOWED_BYTES = 1 << 19
 _LARGEST_ARRAY = 1 << 40  # sparse files do declare it and have it
 _LARGEST_CHUNK = 1 << 24  # read whole, however few of its numbers are asked for
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}

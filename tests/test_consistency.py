@@ -365,3 +365,58 @@ def test_the_frozen_protocol_takes_metrics_ascent_steps_and_random_targets():
     assert first.digest == again.digest
     other = measure_consistency(objective, aace(), **settings)
     assert not np.allclose(first.norms, other.norms)
+
+
+def record_vectors(path, vectors, **options):
+    """The vectors as a recorder keeps them, of a net that doesn't move."""
+    net = torch.nn.Linear(SIZE - 1, 1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    with Recorder(path, net, optimizer, checkpoint_every=20, method="SAM", **options) as recorder:
+        for step, vector in enumerate(vectors):
+            recorder.step(1.0, displacement=torch.tensor(vector), perturbed_loss=1 + step / 10)
+    return Run(path)
+
+
+def test_sketches_stand_in_for_vectors_that_were_not_kept_and_carry_their_error(tmp_path):
+    vectors = recorded_vectors(60)
+    unit = vectors[20:].astype(float)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    truth, numbers = unit @ unit.T, 64
+    run = record_vectors(tmp_path / "a", vectors, record="every:3", sketch=numbers)
+    result = online_consistency(run, start=20, seed=0)
+    assert result.step.tolist() == list(range(20, 60))
+    np.testing.assert_allclose(result.norms, np.linalg.norm(vectors[20:].astype(float), axis=1))
+    lag = np.abs(np.subtract.outer(result.step, result.step))
+    latest = np.maximum.outer(result.step, result.step)
+    full = np.logical_and.outer(result.step % 3 == 0, result.step % 3 == 0)
+    exact = full | (lag <= 1) | ((lag == 10) & (latest % 10 == 0))
+    np.testing.assert_array_equal(result.cosine_error == 0, exact)
+    np.testing.assert_allclose(result.cosines[exact], truth[exact], atol=1e-6)
+    stated = result.cosine_error[~exact]
+    np.testing.assert_allclose(stated, (1 - result.cosines[~exact] ** 2) / np.sqrt(numbers))
+    off = (result.cosines - truth)[~exact] / stated
+    assert 0.8 < off.std() < 1.25
+    mean = truth[~np.eye(40, dtype=bool)].mean()
+    assert abs(result.mean_cosine - mean) < 3 * result.mean_cosine_error
+    assert 0 < result.mean_cosine_error < 0.05
+    np.testing.assert_allclose(result.loss_rise, result.step / 10)
+    pairs = 40 * 39 // 2
+    assert result.facts["vectors"] == (
+        f"{int(np.triu(~exact, 1).sum())} of {pairs} cosines from sketches of 64 numbers, "
+        "standard deviation (1 − c²)/√64"
+    )
+
+
+def test_without_any_full_vector_the_sketches_of_short_vectors_are_exact(tmp_path):
+    vectors = recorded_vectors(9)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    result = online_consistency(record_vectors(tmp_path / "a", vectors, record="sketch"), seed=0)
+    np.testing.assert_allclose(result.cosines, unit @ unit.T, atol=1e-6)
+    assert (result.cosine_error == 0).all()
+
+
+def test_full_vectors_leave_nothing_to_sketches(tmp_path):
+    result = online_consistency(record_vectors(tmp_path / "a", recorded_vectors(9)), seed=0)
+    assert result.facts["vectors"] == "full vectors"
+    assert result.cosine_error.size == 0
+    assert np.isnan(result.mean_cosine_error)

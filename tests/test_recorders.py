@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from landscape import recorders
+from landscape import step_measures
 from landscape.optimizers import SAM, frozen_batchnorm
 from landscape.perturbations import Perturbation, aace, friendly_sam, sam, usam, vasso
 from landscape.recorders import Recorder
@@ -142,6 +142,7 @@ def test_a_last_checkpoint_on_the_interval_is_saved_once(tmp_path):
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     with Recorder(tmp_path / "a", net, optimizer, checkpoint_every=2) as recorder:
         train_sgd(recorder, net, optimizer, make_batches(4))
+        recorder.flush()
         last = next((tmp_path / "a").rglob("checkpoint-00000004.h5"))
         identity = last.stat().st_ino
     assert Run(tmp_path / "a").checkpoints == (0, 2, 4)
@@ -195,7 +196,7 @@ def test_without_displacements_only_the_scalars_are_kept(tmp_path):
     net = make_net()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     path = tmp_path / "a"
-    with Recorder(path, net, optimizer, checkpoint_every=9, displacements=False) as recorder:
+    with Recorder(path, net, optimizer, checkpoint_every=9, record="sketch") as recorder:
         recorder.step(1.0, displacement=2 * torch.ones(34))
     assert Run(path).displacement_steps.size == 0
     assert Run(path).steps["displacement_norm"].tolist() == pytest.approx([2 * math.sqrt(34)])
@@ -248,6 +249,8 @@ def test_a_finished_run_keeps_its_summary_and_an_evaluation_its_step(tmp_path):
         assert Run(tmp_path / "a").status == "running"
     run = Run(tmp_path / "a")
     assert (run.status, run.total_steps) == ("finished", 2)
+    waited = run.summary.pop("recording_waited")
+    assert 0 <= waited < 10
     assert run.summary == {"test_accuracy": 0.75}
     assert {name: column.tolist() for name, column in run.evaluations.items()} == {
         "step": [2.0],
@@ -362,7 +365,7 @@ def test_products_are_summed_in_float64_whatever_the_parts(monkeypatch, tmp_path
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     vector = torch.full((34,), 1e-4)
     vector[0] = 1e4
-    monkeypatch.setattr(recorders, "_COLUMNS", 5)
+    monkeypatch.setattr(step_measures, "_COLUMNS", 5)
     with Recorder(tmp_path / "a", net, optimizer, checkpoint_every=9) as recorder:
         recorder.step(1.0, displacement=vector, perturbed_gradient=torch.ones(34))
     rows = Run(tmp_path / "a").steps

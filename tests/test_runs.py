@@ -10,7 +10,8 @@ import pytest
 
 from landscape.layouts import Entry, Layout
 from landscape.results import Spectrum
-from landscape.runs import COLUMNS, EVALUATIONS, Run, RunFileError, find_runs
+from landscape.runs import COLUMNS, Run, RunFileError, find_runs
+from landscape.segments import TABLES, WIDE
 from landscape.writers import RunWriter
 
 LAYOUT = Layout(
@@ -403,5 +404,6 @@ def test_find_runs_gives_the_runs_of_a_folder_and_leaves_damaged_ones_out(tmp_pa
 
 def test_the_schema_page_names_every_column_and_every_field_of_run_json(recorded):
     page = (Path(__file__).parent.parent / "docs" / "schema.md").read_text(encoding="utf-8")
-    names = [*COLUMNS, *EVALUATIONS, *json.loads((recorded / "run.json").read_text())]
+    columns = [name for table in TABLES.values() for name in table]
+    names = [*TABLES, *columns, *WIDE, *json.loads((recorded / "run.json").read_text())]
     assert [name for name in names if f"`{name}`" not in page] == []

@@ -146,6 +146,32 @@ def test_aace_measures_the_task_gradient_every_50_steps_and_says_nothing_between
     assert np.isfinite(runs["aace"].steps["cosine_gradient"]).tolist() == measured.tolist()
 
 
+def test_samples_count_as_sam_and_aace_weigh_them(runs):
+    """(Σs)² / (n Σs²) of the first update, s = 1 − p under SAM and p under AACE."""
+    for name, weight in (("sam", lambda p: 1 - p), ("aace", lambda p: p)):
+        run, config = runs[name], _config(name)
+        problem = PROBLEMS[run.problem["name"]](**run.problem["options"])
+        _, inputs, targets = next(loop._batches(config, problem.train))
+        p = problem.model(inputs).softmax(1)[torch.arange(len(targets)), targets].double()
+        s = weight(p)
+        expected = (s.sum() ** 2 / (len(s) * (s**2).sum())).item()
+        assert run.steps["effective_samples"][0] == pytest.approx(expected, rel=1e-4)
+    assert np.isnan(runs["sgd"].steps["effective_samples"]).all()
+
+
+def test_how_much_is_recorded_is_a_setting_and_changes_nothing_else(runs, tmp_path):
+    config = _config("sam", record="every:50", record_dtype="bfloat16")
+    run = Run(train(config, tmp_path / "a"))
+    assert run.displacement_steps.tolist() == [0, 50, 100, 150, 200]
+    assert run.recording["dtype"] == "bfloat16"
+    assert run.group == runs["sam"].group
+    for step in run.checkpoints:
+        assert np.array_equal(run.checkpoint(step).theta, runs["sam"].checkpoint(step).theta)
+    for name, column in runs["sam"].steps.items():
+        np.testing.assert_array_equal(run.steps[name], column)
+    assert np.array_equal(run.sketches()[1], runs["sam"].sketches()[1])
+
+
 def test_sgd_records_gradients_and_no_displacement(runs):
     steps = runs["sgd"].steps
     assert np.isfinite(steps["gradient_norm"]).all()
@@ -381,7 +407,8 @@ def killed(tmp_path_factory):
     code = (
         "import sys; from dataclasses import replace\n"
         "from training.presets import PRESETS; from training.loop import train\n"
-        "config = replace(PRESETS['digits-aace'](), steps=10**6, checkpoint_every=20)\n"
+        "settings = {'steps': 10**6, 'checkpoint_every': 20, 'record': 'full'}\n"
+        "config = replace(PRESETS['digits-aace'](), **settings)\n"
         f"train(config, {str(folder)!r})"
     )
     with subprocess.Popen([sys.executable, "-c", code]) as process:

@@ -16,8 +16,10 @@ import pytest
 
 from landscape import writers
 from landscape.layouts import Entry, Layout
+from landscape.locks import BusyError
 from landscape.result_files import SCHEMA_VERSION
 from landscape.runs import COLUMNS, Run, RunFileError
+from landscape.vectors import chunk_of
 from landscape.writers import RunWriter
 
 LAYOUT = Layout(
@@ -27,8 +29,9 @@ LAYOUT = Layout(
     )
 )
 
-# Every number tells where it belongs: column i of row t holds t + i/16, theta and the buffer of
-# checkpoint t hold t, the displacement of update t holds -t. Updates go on while the file is there.
+# Every number tells where it belongs: column i of row t holds t + i/16, sketch and norm of step t,
+# theta and the buffer of checkpoint t hold t, the displacement of update t holds -t. Updates go on
+# while the file is there.
 WRITER = """
 import resource
 import sys
@@ -46,12 +49,16 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 storage.SPARE_BYTES = -(1 << 40)  # as if another program filled the disk after it was looked at
 layout = Layout((Entry(name="w", shape=(2000,), offset=0, kind="weight"),))
 problem = {"name": "x", "options": {}}
-writer = RunWriter.create(path / "run", config={}, problem=problem, layout=layout, method="SAM")
+recording = {"sketch": 500}
+writer = RunWriter.create(
+    path / "run", config={}, problem=problem, layout=layout, method="SAM", recording=recording
+)
 step = 0
 while (path / "go").exists():
     if step % every == 0:
         writer.save_checkpoint(step, np.full(2000, step), {"count": np.array(step)})
         writer.add_displacement(step, np.full(2000, -step))
+    writer.describe_displacement(step, np.full(500, step), np.full(1, step))
     writer.append({name: step + i / 16 for i, name in enumerate(COLUMNS)})
     step += 1
 writer.finish()
@@ -92,6 +99,14 @@ def count_whole_rows(run):
     return count
 
 
+def check_sketches(run, count):
+    """Every step that has a row has its sketch; rows were counted before sketches are read."""
+    for steps, parts in (run.sketches(), run.tensor_norms()):
+        assert steps.tolist() == [*range(len(steps))]
+        assert len(steps) >= count
+        assert (parts == steps[:, None]).all()
+
+
 def check_snapshots(run):
     for step in run.checkpoints:
         kept = run.checkpoint(step)
@@ -119,6 +134,7 @@ def test_a_killed_writer_leaves_whole_rows_and_readable_checkpoints(rows, tmp_pa
     assert run.status == Run(tmp_path / "run").status == "died"
     count = count_whole_rows(run)
     check_snapshots(run)
+    check_sketches(run, count)
     assert count >= max(rows, *run.checkpoints, 0)
     assert len(run.displacement_steps) >= len(run.checkpoints) - 1
     with pytest.raises(FileExistsError):
@@ -145,6 +161,7 @@ def test_a_reader_sees_whole_rows_of_a_run_that_is_being_written(tmp_path):
         run = Run(tmp_path / "run")
         for _ in range(30):
             counts.append(count_whole_rows(run))
+            check_sketches(run, counts[-1])
             assert run.status == "running"
         assert run.evaluations["step"].size == 0
         (tmp_path / "go").unlink()
@@ -157,14 +174,14 @@ def test_a_reader_sees_whole_rows_of_a_run_that_is_being_written(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A folder with 256 kB of space, and the largest file allowed in it."""
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(tmp_path)]
+    """A folder with 1 MB of space, and the largest file allowed in it."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)]
     with contextlib.suppress(OSError):
         if subprocess.run(mount, capture_output=True, check=False).returncode == 0:
             yield tmp_path, resource.RLIM_INFINITY
             subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
             return
-    yield tmp_path, 256 << 10
+    yield tmp_path, 1 << 20
 
 
 def test_a_disk_that_fills_up_during_a_write_leaves_committed_rows_readable(small_disk):
@@ -173,8 +190,9 @@ def test_a_disk_that_fills_up_during_a_write_leaves_committed_rows_readable(smal
         assert process.wait(60) != 0
     run = Run(folder / "run")
     assert run.status == "died"
-    assert count_whole_rows(run) > 500
+    assert count_whole_rows(run) > 50
     check_snapshots(run)
+    check_sketches(run, count_whole_rows(run))
 
 
 def test_a_full_disk_ends_a_run_as_failed_without_the_loss_of_a_row(tmp_path, monkeypatch):
@@ -199,6 +217,7 @@ def test_a_full_disk_ends_a_run_as_failed_without_the_loss_of_a_row(tmp_path, mo
     run = Run(tmp_path / "a")
     assert run.status == "failed"
     assert run.reason.startswith("no space; the last 1 displacements are lost (")
+    assert run.missing_from == 0
     assert run.steps["step"].tolist() == [*range(64)]
     assert run.checkpoints == (0,)
 
@@ -232,6 +251,8 @@ def test_an_ended_run_takes_nothing_more(tmp_path):
         lambda: writer.add_evaluation(0, 0.0, 0.0),
         lambda: writer.save_checkpoint(0, np.zeros(9), {}),
         lambda: writer.add_displacement(0, np.zeros(9)),
+        lambda: writer.describe_displacement(0, np.zeros(1), np.zeros(2)),
+        lambda: writer.add_window(0, 1, 1, 1.0, 1.0),
         lambda: writer.finish(),
         lambda: writer.fail("late"),
     ):
@@ -293,7 +314,7 @@ def test_displacements_wait_for_a_checkpoint_or_until_they_fill_a_block(tmp_path
 
 @pytest.mark.parametrize("size", [1, 2**18, 2**18 + 1, 36_500_000])
 def test_vectors_are_cut_into_even_chunks_of_at_most_a_mebibyte(size):
-    chunk = writers._vector_chunk(size)
+    chunk = chunk_of(size)
     chunks = math.ceil(size / chunk)
     assert 4 * chunk <= 2**20
     assert chunks * chunk - size < chunks
@@ -336,3 +357,106 @@ def test_run_json_is_whole_and_tells_schema_times_and_settings(tmp_path):
     assert math.isnan(after["summary"]["seconds"])
     names = {path.name for path in (tmp_path / "a").iterdir()}
     assert names == {".lock", "run.json", "segment-000"}
+
+
+def test_a_run_that_failed_says_the_first_step_it_lacks(tmp_path):
+    writer = create(tmp_path / "a")
+    for step in range(3):
+        writer.append({"step": step})
+    writer.fail("killed", steps=3)
+    assert Run(tmp_path / "a").missing_from is None
+    writer = create(tmp_path / "b")
+    writer.append({"step": 0})
+    writer.fail("full", steps=3)
+    run = Run(tmp_path / "b")
+    assert run.missing_from == 1
+    assert run.reason == "full; updates 1 to 2 are not recorded"
+
+
+def test_a_run_is_taken_up_in_a_segment_of_its_own(tmp_path):
+    writer = create(tmp_path / "a")
+    for step in range(6):
+        writer.append({"step": step, "loss": step})
+        writer.describe_displacement(step, np.full(1, step), np.full(2, step))
+        writer.add_displacement(step, np.full(9, step))
+    writer.add_window(0, 4, 4, 0.5, 0.0)
+    writer.add_window(4, 6, 2, 0.5, 0.0)
+    writer.fail("stopped")
+    writer = RunWriter.resume(tmp_path / "a", 4)
+    run = Run(tmp_path / "a")
+    assert (run.status, run.reason) == ("running", "")
+    assert run.steps["step"].tolist() == [*range(6)]  # nothing is forgotten before it is replaced
+    for step in range(4, 8):
+        writer.append({"step": step, "loss": step + 0.5})
+        writer.describe_displacement(step, np.full(1, step + 0.5), np.full(2, step))
+        writer.add_displacement(step, np.full(9, step + 0.5))
+    writer.add_window(4, 8, 4, 0.75, 0.5)
+    writer.finish()
+    run = Run(tmp_path / "a")
+    expected = [0, 1, 2, 3, 4.5, 5.5, 6.5, 7.5]
+    assert run.status == "finished"
+    assert run.steps["loss"].tolist() == expected
+    assert run.displacements()[1][:, 0].tolist() == expected
+    assert run.sketches()[0].tolist() == [*range(8)]
+    assert run.sketches()[1][:, 0].tolist() == expected
+    assert run.sketches(3, 6)[1][:, 0].tolist() == [3, 4.5, 5.5]
+    assert run.tensor_norms()[1].shape == (8, 2)
+    assert run.windows["stop"].tolist() == [4, 8]
+    assert run.windows["resultant_length"].tolist() == [0.5, 0.75]
+    header = json.loads((tmp_path / "a" / "run.json").read_text())
+    assert [at["step"] for at in header["resumed"]] == [4]
+    assert "reason" not in header
+
+
+def test_what_can_not_be_taken_up_is_refused_and_left_as_it_is(tmp_path):
+    writer = create(tmp_path / "a")
+    writer.append({"step": 0})
+    with pytest.raises(BusyError, match="another process is writing this run"):
+        RunWriter.resume(tmp_path / "a", 0)
+    writer.fail("stopped")
+    files = sorted(tmp_path.rglob("*"))
+    for step in (2, -1):
+        with pytest.raises(ValueError, match=f"to resume at step {step}, all updates before"):
+            RunWriter.resume(tmp_path / "a", step)
+    assert sorted(tmp_path.rglob("*")) == files
+    RunWriter.resume(tmp_path / "a", 1).finish()
+    with pytest.raises(ValueError, match="the run has finished and is frozen"):
+        RunWriter.resume(tmp_path / "a", 1)
+    with pytest.raises(RunFileError, match="expected a run"):
+        RunWriter.resume(tmp_path / "b", 0)
+
+
+def test_a_resume_killed_before_its_segment_was_whole_leaves_the_run_readable(tmp_path):
+    writer = create(tmp_path / "a")
+    writer.append({"step": 0})
+    writer.fail("stopped")
+    half = tmp_path / "a" / ".segment-001.tmp"
+    half.mkdir()
+    (half / "steps.h5").write_bytes(b"half")
+    assert Run(tmp_path / "a").steps["step"].tolist() == [0]
+    writer = RunWriter.resume(tmp_path / "a", 1)
+    writer.append({"step": 1})
+    writer.finish()
+    assert not half.exists()
+    assert Run(tmp_path / "a").steps["step"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_vectors_of_two_bytes_come_back_as_what_they_stand_for(kind, tmp_path):
+    problem = {"name": "x", "options": {}}
+    given = {"config": {}, "problem": problem, "layout": LAYOUT, "method": "SAM"}
+    writer = RunWriter.create(tmp_path / "a", recording={"dtype": kind}, **given)
+    values = np.array([0, 1, -1.5, 2.0**-20, 3, 4, 5, 6, np.inf], np.float32)
+    with pytest.raises(ValueError, match="vectors of this run must be"):
+        writer.add_displacement(0, values)
+    if kind == "float16":
+        writer.add_displacement(0, (values / 2).astype(np.float16), scale=2.0)
+        expected = (values / 2).astype(np.float16).astype(np.float32) * 2
+    else:
+        writer.add_displacement(0, (values.view(np.uint32) >> 16).astype(np.uint16))
+        expected = values  # none needs more than eight bits
+    writer.finish()
+    steps, vectors = Run(tmp_path / "a").displacements()
+    assert steps.tolist() == [0]
+    assert vectors.dtype == np.float32
+    np.testing.assert_array_equal(vectors[0], expected)

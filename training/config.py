@@ -7,6 +7,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from landscape.recording import BUDGET, BYTES, stride_of
 from landscape.terminal import near
 
 from .methods import LABELS, settings_of
@@ -36,6 +37,7 @@ _RECIPES = {
 
 # Settings that name a run, or say where it computes, and leave what is learned alone.
 _NOT_SETTINGS = ("preset", "seed", "device", "checkpoint_every", "evaluation_samples")
+_NOT_SETTINGS += ("record", "record_budget", "record_dtype", "on_record_error")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +95,12 @@ class TrainConfig:
         checkpoint_every: Updates between checkpoints; 0 and the last are always kept.
         evaluation_samples: Size of the class-balanced part of the test set that is evaluated at
             checkpoints, 0 for all; the end of the run is measured on the whole test set.
+        record: Full perturbations kept: full, every:K, sketch (none), or auto: all while the whole
+            run fits the budget, else every K-th. Scalars and a sketch are kept of every step.
+        record_budget: Bytes that auto plans with.
+        record_dtype: Kind of number of full perturbations; those of two bytes are rounded.
+        on_record_error: What a full disk or a read-only folder does: stop the training, or let it
+            continue unrecorded.
     """
 
     preset: str = ""
@@ -142,6 +150,10 @@ class TrainConfig:
     device: str = "auto"
     checkpoint_every: int = 30
     evaluation_samples: int = 2000
+    record: str = "auto"
+    record_budget: int = BUDGET
+    record_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    on_record_error: Literal["stop", "continue"] = "stop"
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
@@ -159,6 +171,10 @@ class TrainConfig:
         _check("batch_size", self.batch_size >= 2, "at least 2 (BatchNorm)", self.batch_size)
         for name in ("seed", "train_samples", "evaluation_samples"):
             _check(name, getattr(self, name) >= 0, "at least 0", getattr(self, name))
+        stride_of(self.record)
+        _check("record_budget", self.record_budget >= 1, "at least 1 byte", self.record_budget)
+        _one_of("record_dtype", self.record_dtype, tuple(BYTES))
+        _one_of("on_record_error", self.on_record_error, ("stop", "continue"))
         _check("lr", 0 < self.lr < math.inf, "above 0 and finite", self.lr)
         _check("lr_factor", 0 < self.lr_factor <= 1, "in (0, 1]", self.lr_factor)
         rising = list(self.lr_drops) == sorted(self.lr_drops)

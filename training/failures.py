@@ -24,6 +24,7 @@ class FiniteWatch:
         run: The folder of the run, whose checkpoints are told.
         lr_at: The learning rate of a step, to be told.
         hint: Which setting to make smaller.
+        flush: Waits until checkpoints are on file, so that the last good one can be told.
         every: Updates between looks; by default `EVERY`, or 1 on a CPU.
     """
 
@@ -34,13 +35,14 @@ class FiniteWatch:
         *,
         lr_at: Callable[[int], float],
         hint: str = "lr",
+        flush: Callable[[], None] | None = None,
         every: int | None = None,
     ) -> None:
         named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
         self._names = [name for name, _ in named]
         self._parameters = [parameter for _, parameter in named]
         self._device = self._parameters[0].device
-        self._run, self._lr_at, self._hint = run, lr_at, hint
+        self._run, self._lr_at, self._hint, self._flush = run, lr_at, hint, flush
         self._every = every or (1 if self._device.type == "cpu" else EVERY)
         self._zero = torch.zeros((), device=self._device)
         count = len(_LOSSES) + 2 * len(named)
@@ -104,6 +106,8 @@ class FiniteWatch:
 
     def _last_good(self, first: list[int], at: int) -> str:
         """The last checkpoint whose weights had a finite loss."""
+        if self._flush is not None:
+            self._flush()
         bound = at - 1 if first[0] == at else at
         kept = {step: path for step, path in checkpoint_files(self._run).items() if step <= bound}
         if not kept:

@@ -93,11 +93,15 @@ def train(
             config=config.to_json(),
             method=LABELS[config.method],
             total_steps=config.steps,
+            record=config.record,
+            record_budget=config.record_budget,
+            record_dtype=config.record_dtype,
+            on_error=config.on_record_error,
             group=settings_group(config),
         ) as recorder,
     ):
         hint = "lr" if config.resolved_rho is None else "lr or rho"
-        watch = FiniteWatch(problem.model, out, lr_at=config.lr_at, hint=hint)
+        watch = FiniteWatch(problem.model, out, lr_at=config.lr_at, hint=hint, flush=recorder.flush)
         for step in range(config.steps):
             if step % config.checkpoint_every == 0:
                 evaluation = _evaluate(problem, test_part)

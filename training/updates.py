@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.optimizers import SAM, frozen_batchnorm
+from landscape.perturbations import Perturbation
 from landscape.problems import Problem
 
 from .config import TrainConfig
@@ -39,7 +40,7 @@ def make_update(
         if len(chunks) > 1:
             optimizer.end_chunk()
     optimizer.second_step()
-    row = rows[0] if len(rows) == 1 else {name: _mean([r[name] for r in rows]) for name in rows[0]}
+    row = rows[0] if len(rows) == 1 else _joined(rows)
     return row | {"displacement": optimizer.displacement}
 
 
@@ -76,6 +77,7 @@ def _both_passes(
     params, perturbation = _parameters(optimizer), optimizer.perturbation
     generator = _targets_generator(config.seed, step) if perturbation.is_random else None
     logits, loss, row = _clean_pass(config, problem, inputs, targets)
+    row["sample_weights"] = _sample_weights(perturbation, logits, targets)
     if perturbation.has_own_loss:
         if step % _TASK_GRADIENT_EVERY == 0:
             row["gradient"] = torch.autograd.grad(loss, params, retain_graph=True)
@@ -112,6 +114,18 @@ def _clean_pass(
     return logits, loss, {"loss": loss.detach(), "accuracy": accuracy}
 
 
+@torch.no_grad()
+def _sample_weights(perturbation: Perturbation, logits: Tensor, targets: Tensor) -> Tensor | None:
+    """How much each sample counts in ε: 1 − p of its class under cross-entropy, p under AACE.
+
+    None for AACE with a threshold or another target than its adaptive one, which weigh otherwise.
+    """
+    if perturbation.has_own_loss and (perturbation.threshold or perturbation.mode != "ada"):
+        return None
+    p = logits.softmax(1).gather(1, targets[:, None]).squeeze(1)
+    return p if perturbation.has_own_loss else 1 - p
+
+
 def _logits(model: nn.Module, inputs: Tensor, precision: str) -> Tensor:
     """Logits in float32; losses are always taken in it."""
     enabled = precision == "bfloat16"
@@ -121,6 +135,14 @@ def _logits(model: nn.Module, inputs: Tensor, precision: str) -> Tensor:
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def _joined(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The row of a batch from those of its chunks: means, and the weights of all samples."""
+    row = {name: [part[name] for part in rows] for name in rows[0]}
+    weights = row.pop("sample_weights")
+    joined = None if weights[0] is None else torch.cat(weights)
+    return {name: _mean(parts) for name, parts in row.items()} | {"sample_weights": joined}
 
 
 def _mean(parts: list[Any]) -> Any:

@@ -203,7 +203,7 @@ def _highest(values: np.ndarray) -> str:
 def _consistency_rows(result: Consistency) -> Rows:
     facts = result.facts
     interval = (result.interval_low, result.interval_high)
-    null = (result.null_low, result.null_high)
+    null, error = (result.null_low, result.null_high), result.mean_cosine_error
     vectors = f"{count(len(result.step))} {'batches' if result.protocol == 'frozen' else 'steps'}"
     return [
         ("Protocol", {"frozen": "frozen weights", "online": "online"}.get(result.protocol, "")),
@@ -211,7 +211,9 @@ def _consistency_rows(result: Consistency) -> Rows:
         ("Vectors", vectors),
         ("Batch size", count(facts["batch_size"]) if "batch_size" in facts else ""),
         ("Sampling", fact(facts, "sampling")),
+        ("Cosines", fact(facts, "vectors")),
         ("Mean cosine", number(result.mean_cosine) + between(interval)),
+        ("Error of sketches", number(error) if np.isfinite(error) else ""),
         ("Null", f"{number(null[0])} to {number(null[1])}" if np.isfinite(null).all() else ""),
         ("Resultant length", number(result.resultant_length)),
     ]

@@ -1,0 +1,136 @@
+"""Theta of a model that is trained, and the way of an optimizer's tensors into it."""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Vectors = Tensor | Sequence[Tensor | None]
+
+
+class FlatVectors:
+    """Theta of a model, and the way from the optimizer's parameters into it, by identity.
+
+    Args:
+        model: The model that is trained.
+        optimizer: Holds parameters of the model, in any order.
+        names: Names of theta's tensors, in order.
+
+    Raises:
+        ValueError: The optimizer holds parameters that are not the model's.
+    """
+
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, names: Sequence[str]
+    ) -> None:
+        own = dict(model.named_parameters())
+        self.parameters = [own[name] for name in names]
+        self._sizes = [p.numel() for p in self.parameters]
+        self.size = sum(self._sizes)
+        self._held = [p for group in optimizer.param_groups for p in group["params"]]
+        known = {id(p) for p in own.values()}
+        if foreign := sum(id(p) not in known for p in self._held):
+            raise ValueError(
+                f"the optimizer's parameters must be the model's, got {foreign} of "
+                f"{len(self._held)} that are not; was the model copied after the optimizer was "
+                "made?"
+            )
+
+    @property
+    def device(self) -> torch.device:
+        """Where theta lies."""
+        return self.parameters[0].device
+
+    def now(self) -> Tensor:
+        """Return a copy of theta as it is."""
+        return self._join(self.parameters)
+
+    def flat(self, vectors: Vectors | None, what: str) -> Tensor | None:
+        """Return a new flat tensor [param] of what belongs to the optimizer's parameters."""
+        if vectors is None:
+            return None
+        if isinstance(vectors, Tensor):
+            if vectors.shape != (self.size,):
+                raise ValueError(
+                    f"{what} must be flat with {self.size} numbers, or a sequence of tensors, "
+                    f"got shape {list(vectors.shape)}"
+                )
+            return _wide_enough(vectors.detach().to(self.device, copy=True))
+        shapes = [None if v is None else tuple(v.shape) for v in vectors]
+        fitting = [s in (None, tuple(p.shape)) for s, p in zip(shapes, self._held, strict=False)]
+        if len(shapes) != len(self._held) or not all(fitting):
+            raise ValueError(
+                f"{what} must hold one tensor of equal shape for each of the optimizer's "
+                f"{len(self._held)} parameters, in its order, got {len(shapes)}: {shapes[:6]}"
+            )
+        given = {id(p): v for p, v in zip(self._held, vectors, strict=True)}
+        parts = [(p, given.get(id(p))) for p in self.parameters]
+        joined = self._join([torch.zeros_like(p) if v is None else v for p, v in parts])
+        return _wide_enough(joined)
+
+    def norms_by_tensor(self, vector: Tensor) -> Tensor:
+        """Return the norm of each of theta's tensors [tensor] in a vector [param], in float32."""
+        parts = list(vector.split(self._sizes))
+        norms = torch._foreach_norm(parts)  # pyright: ignore[reportPrivateImportUsage]
+        return torch.stack(norms).float()
+
+    def _join(self, parts: Sequence[Tensor]) -> Tensor:
+        return torch.cat([part.detach().reshape(-1).to(self.device) for part in parts])
+
+
+def _wide_enough(vector: Tensor) -> Tensor:
+    """Return float32 or float64: sums of half precision lose what they are for."""
+    return vector if vector.dtype == torch.float64 else vector.float()
+
+
+class HostCopy:
+    """A tensor on its way to host memory; on a CPU the tensor itself, which must not change.
+
+    From a GPU the copy goes along a stream of its own, beside whatever is computed.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        tensor = tensor.detach()
+        self.bytes = tensor.numel() * tensor.element_size()
+        self._event: torch.cuda.Event | None = None
+        if not tensor.is_cuda:
+            self._host = tensor.cpu()
+            return
+        stream = _copy_stream(tensor.device)
+        stream.wait_stream(torch.cuda.current_stream(tensor.device))
+        with torch.cuda.stream(stream):
+            self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            self._host.copy_(tensor, non_blocking=True)
+            tensor.record_stream(stream)
+            self._event = torch.cuda.Event()
+            self._event.record(stream)
+
+    def numpy(self) -> np.ndarray:
+        """Return the numbers, once they have arrived."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._host.numpy()
+
+
+@functools.cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
+
+
+def encoded(vector: Tensor, dtype: str) -> tuple[Tensor, Tensor | None]:
+    """Return a vector as it is stored, and what float16 is to be multiplied with.
+
+    float16 is scaled by the power of two that brings the largest number just below its limit, as
+    displacements are often smaller than what it can hold. bfloat16 comes as its bits.
+    """
+    if dtype == "bfloat16":
+        return vector.to(torch.bfloat16).view(torch.int16), None
+    if dtype == "float16":
+        largest = vector.abs().amax().double()
+        usable = (largest > 0) & torch.isfinite(largest)
+        power = torch.where(usable, torch.floor(torch.log2(largest)) - 14, 0.0)
+        scale = torch.exp2(power)
+        return (vector / scale).to(torch.float16), scale
+    return vector.float(), None
