@@ -28,6 +28,45 @@ def run(name: str, about: str, example: str, argv: list[str], companion: Compani
 
 
 def _train(parser: Parser, argv: list[str], companion: Companion) -> int:
+    parser.add_argument("--resume", help="folder of a run to go on with, instead of all others")
+    about = "a problem of one's own, module:function or file.py:function, for data and model"
+    parser.add_argument("--problem", help=about)
+    path = (_resumed if parser.peek(argv, "--resume") else _trained)(parser, argv, companion)
+    from landscape.runs import Run
+
+    run = Run(path)
+    if run.reason:
+        print(f"{path}: {run.reason}", file=sys.stderr)
+        return 0 if companion("training.savepoints").is_preempted(run) else 1
+    accuracy, loss = (run.summary[f"test_{name}"] for name in ("accuracy", "loss"))
+    print(
+        f"{path}: {run.total_steps} steps, test accuracy {number(100 * accuracy)} %, "
+        f"test loss {number(loss)}\n"
+        f"recorded: {run.recording['reason']}\nnext: landscape surface {path}"
+    )
+    return 0
+
+
+def _resumed(parser: Parser, argv: list[str], companion: Companion) -> Path:
+    """Go on with a run; its settings are those that it was begun with."""
+    args = parser.read(argv)
+    with ProgressBar(f"train {Path(args.resume).name}") as progress:
+        return companion("training.loop").resume(
+            args.resume, own=_own_problem(args.problem), progress=progress
+        )
+
+
+def _own_problem(name: str | None) -> Any:
+    """The problem that the user names, with its name."""
+    if not name:
+        return None
+    from landscape.problems import load_problem
+
+    return name, load_problem(name, {}, {})
+
+
+def _trained(parser: Parser, argv: list[str], companion: Companion) -> Path:
+    """Train anew."""
     config_module = companion("training.config")
     presets = companion("training.presets").PRESETS
     preset = parser.peek(argv, "--preset")
@@ -36,38 +75,20 @@ def _train(parser: Parser, argv: list[str], companion: Companion) -> int:
             f"no preset {preset!r}{near(preset, presets)}; there are {', '.join(presets)}"
         )
     parser.add_argument("--out", required=True, help="folder of the new run")
-    about = "a problem of one's own, module:function or file.py:function, for data and model"
-    parser.add_argument("--problem", help=about)
     parser.add_options(config_module.TrainConfig)
     if preset is not None:
         parser.set_defaults(asdict(presets[preset]()))
     args = parser.read(argv)
-    own = None
-    if args.problem:
-        from landscape.problems import load_problem
-
+    own = _own_problem(args.problem)
+    if own is not None:
         for flag in ("--data", "--model", "--train-samples"):
             if parser.peek(argv, flag):
                 raise ValueError(f"{flag} and --problem exclude each other; leave one out")
         args.data = args.model = config_module.OWN
         args.augment, args.train_samples = False, 0
-        own = (args.problem, load_problem(args.problem, {}, {}))
     config = parser.options(config_module.TrainConfig, args)
     with ProgressBar(f"train {Path(args.out).name}") as progress:
-        path = companion("training.loop").train(config, Path(args.out), own=own, progress=progress)
-    from landscape.runs import Run
-
-    run = Run(path)
-    if run.reason:
-        print(f"{path}: {run.reason}", file=sys.stderr)
-        return 1
-    accuracy, loss = (run.summary[f"test_{name}"] for name in ("accuracy", "loss"))
-    print(
-        f"{path}: {run.total_steps} steps, test accuracy {number(100 * accuracy)} %, "
-        f"test loss {number(loss)}\n"
-        f"recorded: {run.recording['reason']}\nnext: landscape surface {path}"
-    )
-    return 0
+        return companion("training.loop").train(config, Path(args.out), own=own, progress=progress)
 
 
 def _data(parser: Parser, argv: list[str], companion: Companion) -> int:

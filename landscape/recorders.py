@@ -269,6 +269,11 @@ class Recorder:
             self._guarded(self._checkpoint)
 
     @property
+    def recording_goes_on(self) -> bool:
+        """Whether steps are recorded still: the run has not ended, and its disk takes them."""
+        return self._writing is not None and not self._ended
+
+    @property
     def not_finite(self) -> int | None:
         """First step whose loss or perturbed loss was not finite, known at most 20 steps later."""
         return None if self._writing is None else self._writing.not_finite

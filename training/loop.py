@@ -8,11 +8,12 @@ train(PRESETS["fashion-aace"](), "runs/a")
 ```
 """
 
-import hashlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,14 +24,16 @@ from torch import Tensor
 from landscape.objectives import Evaluation
 from landscape.problems import Problem
 from landscape.recorders import Recorder
+from landscape.runs import Run
 
-from .augmentation import RECIPES, augment_batch
+from .batches import Batches
 from .config import OWN, TrainConfig, settings_group
 from .data import balanced_subset
 from .failures import FiniteWatch
 from .methods import LABELS
 from .optimizers import make_optimizer
 from .problems import problem_of, read_own
+from .savepoints import config_of, find_state, forget_states, preempted, save_state
 from .updates import make_update
 
 _EVALUATION_BATCH = 1000
@@ -51,7 +54,8 @@ def train(
     part of the test set. The summary has loss and accuracy on the whole test set and on the
     training subset without augmentation, both in eval mode.
 
-    The same config, number of threads and build give the same bits.
+    The same config, number of threads and build give the same bits, also when the run was killed
+    and taken up again by `resume`. SIGTERM ends it as failed; the reason tells how to go on.
 
     Args:
         config: Settings.
@@ -67,62 +71,177 @@ def train(
         FileExistsError: The folder exists.
         ValueError: The data are missing or don't fit the settings, and nothing was written; or
             numbers stopped being finite: the run then reads as failed, with all steps before.
-        KeyboardInterrupt: Ctrl-C or SIGTERM; the run then reads as failed, with all steps so far.
+        KeyboardInterrupt: Ctrl-C; the run then reads as failed, with all steps so far.
     """
     out = Path(out)
     if out.exists():
         raise FileExistsError(
-            f"the output folder must not exist, but {out} does; choose another --out"
+            f"the output folder must not exist, but {out} does; choose another --out, or go on "
+            f"with it by --resume {out}"
         )
+    job, origin, told = _prepared(config, own)
+    recorder = partial(
+        Recorder,
+        out,
+        job.problem.model,
+        job.optimizer,
+        checkpoint_every=job.config.checkpoint_every,
+        problem=origin,
+        config=job.config.to_json(),
+        method=LABELS[config.method],
+        total_steps=job.config.steps,
+        record=config.record,
+        record_budget=config.record_budget,
+        record_dtype=config.record_dtype,
+        on_error=config.on_record_error,
+        group=settings_group(job.config),
+    )
+    return _run(job, recorder, out, told, progress)
+
+
+def resume(
+    out: str | Path,
+    *,
+    own: tuple[str, Problem] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Go on with a run that was killed, stopped or failed, from its last saved state.
+
+    On a CPU, with equal threads and build, the whole run then has the bits of one that nobody
+    disturbed. Steps recorded after that state are made again, in a segment of their own.
+
+    Args:
+        out: The run's folder.
+        own: The problem, where the run was trained on one of the user's own.
+        progress: As in `train`.
+
+    Raises:
+        RunFileError: There is no run.
+        BusyError: Another process writes it.
+        ValueError: It has finished, was not trained here, or holds no state.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    out = Path(out)
+    run = Run(out)
+    config = config_of(run)
+    if (config.data == OWN) != (own is not None):
+        named = f"{run.problem['name']}: pass it as --problem" if own is None else "its own data"
+        raise ValueError(f"{out} was trained on {named}")
+    state = find_state(run)
+    job, _, told = _prepared(config, own)
+    job.load(state)
+    recorder = partial(
+        Recorder.resume,
+        out,
+        job.problem.model,
+        job.optimizer,
+        state["recorder"],
+        on_error=config.on_record_error,
+    )
+    return _run(job, recorder, out, told, progress)
+
+
+@dataclass
+class _Job:
+    """What is trained, and how far it is."""
+
+    config: TrainConfig
+    problem: Problem
+    optimizer: torch.optim.Optimizer
+    batches: Batches
+    step: int = 0
+
+    def state(self) -> dict[str, Any]:
+        """All that the next updates depend on."""
+        return {
+            "step": self.step,
+            "model": self.problem.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "batches": self.batches.state(),
+            "random": torch.get_rng_state(),  # of dropout in a model of one's own
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Become what `state` says."""
+        self.step = state["step"]
+        self.problem.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.batches.load(state["batches"])
+        torch.set_rng_state(state["random"])
+
+
+def _prepared(
+    config: TrainConfig, own: tuple[str, Problem] | None
+) -> tuple[_Job, dict[str, Any], dict[str, str]]:
+    """The job at its beginning, what rebuilds its problem, and what its data are."""
     device = _device(config.device)
     problem, origin, told = problem_of(config) if own is None else _of_own(config, *own)
     problem = _on_device(problem, device)
-    batches = _batches(config, problem.train)
+    batches = Batches(config, problem.train)
     config = config.with_steps(len(problem.train[0]))
+    job = _Job(config, problem, make_optimizer(config, problem.model), batches)
+    return job, origin, told
+
+
+def _run(
+    job: _Job,
+    make_recorder: Callable[[], Recorder],
+    out: Path,
+    told: dict[str, str],
+    progress: Callable[[int, int], None] | None,
+) -> Path:
+    """Make the updates that are left and record them."""
+    config, problem = job.config, job.problem
     test_part = _test_part(problem.test, config.evaluation_samples)
-    optimizer = make_optimizer(config, problem.model)
     with (
-        _signals_between_updates() as stop_if_asked,
+        _signals_between_updates() as signals,
         torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
-        Recorder(
-            out,
-            problem.model,
-            optimizer,
-            checkpoint_every=config.checkpoint_every,
-            problem=origin,
-            config=config.to_json(),
-            method=LABELS[config.method],
-            total_steps=config.steps,
-            record=config.record,
-            record_budget=config.record_budget,
-            record_dtype=config.record_dtype,
-            on_error=config.on_record_error,
-            group=settings_group(config),
-        ) as recorder,
+        make_recorder() as recorder,
     ):
         hint = "lr" if config.resolved_rho is None else "lr or rho"
         watch = FiniteWatch(problem.model, out, lr_at=config.lr_at, hint=hint, flush=recorder.flush)
-        for step in range(config.steps):
-            if step % config.checkpoint_every == 0:
-                evaluation = _evaluate(problem, test_part)
-                recorder.add_evaluation(evaluation.loss, evaluation.accuracy)
-            stop_if_asked()
-            for group in optimizer.param_groups:
-                group["lr"] = config.lr_at(step)
-            epoch, inputs, targets = next(batches)
-            row = make_update(config, problem, optimizer, inputs, targets, step)
-            watch.add(step, row)
-            if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
-                watch.check(step, now=True)  # what is not finite is not kept
-            recorder.step(**row, epoch=epoch)
-            watch.check(step)
+        if job.step == 0:
+            _keep(job, recorder, out, test_part)
+        while job.step < config.steps:
+            if signals:
+                save_state(out, job.state, recorder, config.on_record_error)
+                if signals[0] == "SIGINT":
+                    raise KeyboardInterrupt(f"stopped by SIGINT; go on by --resume {out}")
+                recorder.fail(preempted(out, job.step))
+                return out
+            _make_step(job, recorder, watch)
+            if job.step % config.checkpoint_every == 0 and job.step < config.steps:
+                _keep(job, recorder, out, test_part)
             if progress is not None:
-                progress(step + 1, config.steps)
+                progress(job.step, config.steps)
         evaluation = _evaluate(problem, test_part)
         recorder.add_evaluation(evaluation.loss, evaluation.accuracy)
         recorder.summary |= _final_numbers(problem)
         recorder.summary |= told
+    forget_states(out)
     return out
+
+
+def _make_step(job: _Job, recorder: Recorder, watch: FiniteWatch) -> None:
+    """One update, looked at and recorded."""
+    config, step = job.config, job.step
+    for group in job.optimizer.param_groups:
+        group["lr"] = config.lr_at(step)
+    epoch, inputs, targets = next(job.batches)
+    row = make_update(config, job.problem, job.optimizer, inputs, targets, step)
+    watch.add(step, row)
+    if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
+        watch.check(step, now=True)  # what is not finite is not kept
+    recorder.step(**row, epoch=epoch)
+    watch.check(step)
+    job.step += 1
+
+
+def _keep(job: _Job, recorder: Recorder, out: Path, test_part: tuple[Tensor, Tensor]) -> None:
+    """Evaluate a checkpoint, and save what a killed run goes on from."""
+    evaluation = _evaluate(job.problem, test_part)
+    recorder.add_evaluation(evaluation.loss, evaluation.accuracy)
+    save_state(out, job.state, recorder, job.config.on_record_error)
 
 
 def _of_own(
@@ -134,44 +253,6 @@ def _of_own(
             f"data must be {OWN} where a problem of one's own is trained, got {config.data}"
         )
     return read_own(problem), {"name": name, "options": {}}, {"data": name, "data_source": name}
-
-
-def _batches(
-    config: TrainConfig, data: tuple[Tensor, Tensor]
-) -> Iterator[tuple[float, Tensor, Tensor]]:
-    """Yield (epoch, inputs, targets) for ever; each epoch has its own order and full batches."""
-    inputs, targets = data
-    per_epoch = len(inputs) // config.batch_size
-    if per_epoch == 0:
-        raise ValueError(
-            f"batch_size must be at most the {len(inputs)} training samples, "
-            f"got {config.batch_size}"
-        )
-    return _endless_batches(config, inputs, targets, per_epoch)
-
-
-def _endless_batches(
-    config: TrainConfig, inputs: Tensor, targets: Tensor, per_epoch: int
-) -> Iterator[tuple[float, Tensor, Tensor]]:
-    order, augmentation = (_generator(config.seed, use) for use in ("order", "augmentation"))
-    if config.augment:
-        recipe = RECIPES[config.resolved_recipe]
-        background = inputs.amin((0, 2, 3))  # black, as if padded before they were normalized
-    epoch = 0
-    while True:
-        indices = torch.randperm(len(inputs), generator=order).to(inputs.device)
-        for number, index in enumerate(indices.split(config.batch_size)[:per_epoch]):
-            batch = inputs[index]
-            if config.augment:
-                batch = augment_batch(batch, augmentation, recipe, background=background)
-            yield epoch + number / per_epoch, batch, targets[index]
-        epoch += 1
-
-
-def _generator(seed: int, use: str) -> torch.Generator:
-    """A CPU generator of its own for each use of a run's seed."""
-    digest = hashlib.sha256(f"{seed} {use}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7]))
 
 
 def _test_part(test: tuple[Tensor, Tensor], samples: int) -> tuple[Tensor, Tensor]:
@@ -227,10 +308,10 @@ def _on_device(problem: Problem, device: torch.device) -> Problem:
 
 
 @contextmanager
-def _signals_between_updates() -> Iterator[Callable[[], None]]:
+def _signals_between_updates() -> Iterator[list[str]]:
     """Let Ctrl-C and SIGTERM wait for the end of an update; a second one does not wait.
 
-    Gives the function to call between updates; it raises KeyboardInterrupt if one came.
+    Gives the names of those that came. A Ctrl-C that nobody has answered goes on at the end.
     """
     caught: list[str] = []
 
@@ -239,18 +320,15 @@ def _signals_between_updates() -> Iterator[Callable[[], None]]:
             raise KeyboardInterrupt
         caught.append(signal.Signals(number).name)
 
-    def stop_if_asked() -> None:
-        if caught:
-            raise KeyboardInterrupt(f"stopped by {caught[0]}")
-
     if threading.current_thread() is not threading.main_thread():
-        yield stop_if_asked  # only the main thread may handle signals
+        yield caught  # only the main thread may handle signals
         return
     handled = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
     previous = {number: signal.signal(number, note) for number in handled}
     try:
-        yield stop_if_asked
+        yield caught
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler or signal.SIG_DFL)
-    stop_if_asked()
+    if caught[:1] == ["SIGINT"]:
+        raise KeyboardInterrupt("stopped by SIGINT")
