@@ -1,5 +1,6 @@
 """What the command line says of a result: its few numbers, its caption, its file."""
 
+import math
 import shutil
 import textwrap
 from typing import Any
@@ -83,8 +84,10 @@ def headline(result: Any) -> dict[str, Any]:
             "converged": bool(result.converged.all()),
         }
     if result.kind == "consistency":
+        error = result.mean_cosine_error
         return {
             "mean cosine": result.mean_cosine,
+            **({} if math.isnan(error) else {"error of sketches": error}),
             "interval low": result.interval_low,
             "interval high": result.interval_high,
             "null low": result.null_low,

@@ -134,6 +134,23 @@ def test_flags_beat_the_environment_and_that_beats_the_file(landscape, run, tmp_
     assert refused(landscape("surface", run.path, "--config", "none.toml"), "none.toml")
 
 
+def test_training_says_what_it_records_and_the_online_protocol_what_it_took(landscape, tmp_path):
+    settings = ("--steps", 24, "--train_samples", 200, "--checkpoint_every", 12)
+    words = ("train", "--preset", "digits-sam", *settings, "--out", "a")
+    done = landscape(*words, "--record", "every:5", "--record_dtype", "bfloat16")
+    assert done.returncode == 0, done.stderr
+    assert "recorded: every:5 was asked for; the whole run takes about" in done.stdout
+    run = Run(tmp_path / "a")
+    assert run.displacement_steps.tolist() == [0, 5, 10, 15, 20]
+    assert run.windows["stop"].tolist() == [12, 24]
+    done = landscape("consistency", run.path, "--protocol", "online", "--window", 20)
+    assert done.returncode == 0, done.stderr
+    assert "error of sketches" in done.stdout
+    text = " ".join(done.stdout.split())
+    assert "cosines from sketches of 4096 numbers, standard deviation (1 − c²)/√4096" in text
+    assert refused(landscape(*words[:-1], "b", "--record", "some"), "record must be full, sketch")
+
+
 def test_training_refuses_a_folder_that_exists(landscape, run):
     done = landscape("train", "--preset", "digits-sgd", "--out", run.path)
     assert refused(done, str(run.path), "--out")

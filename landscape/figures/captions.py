@@ -190,10 +190,16 @@ def _consistency_subject(result: Consistency) -> str:
         what = f"of the {len(result.step)} perturbations recorded in training"
         if len(result.step):
             what += f", steps {count(result.step[0])} to {count(result.step[-1])}"
+    sketched = ""
+    if np.isfinite(result.mean_cosine_error):
+        sketched = (
+            f" {fact(facts, 'vectors')}; that of the mean from sketching is "
+            f"{number(result.mean_cosine_error)}."
+        )
     return (
         f"Pairwise cosine {what}{where}: mean {number(result.mean_cosine)}"
         f"{between((result.interval_low, result.interval_high))}; grey: 95 % of random sign flips "
-        f"({number(result.null_low)} to {number(result.null_high)})."
+        f"({number(result.null_low)} to {number(result.null_high)}).{sketched}"
     )
 
 
