@@ -110,7 +110,6 @@ class Table:
                 built = 0.0 if own else self.built[name]
                 rows[row]["seconds"].append(found["seconds"] + built)
                 rows[row] |= {"products": found["products"], "values": found["values"]}
-                rows[row] |= {"vectors": found["vectors"]}
                 if len(rows[row]["seconds"]) == 1:
                     rows[row]["residual"] = self._residual(found["vectors"])
         return rows
@@ -202,22 +201,28 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--smaller", action="store_true", help="a quick trial")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "curvature")
+    parts = ["ranks", "scaling", *SAMPLES]
+    about = "measure this part again, into the report of today"
+    parser.add_argument("--only", choices=parts, help=about)
     args = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
     args.out.mkdir(parents=True, exist_ok=True)
     stem = args.out / datetime.date.today().isoformat()
     report: dict[str, Any] = {"machine": machine(), "nets": {}}
+    if args.only:
+        report = json.loads(stem.with_suffix(".json").read_text())
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        print("ranks and scaling", flush=True)
-        report["ranks"] = measure_ranks(folder, smaller=args.smaller)
-        report["scaling"] = measure_scaling(smaller=args.smaller)
-        for name, samples in SAMPLES.items():
+        for part in [args.only] if args.only else parts:
+            print(part, flush=True)
+            if part == "ranks":
+                report[part] = measure_ranks(Path(place), smaller=args.smaller)
+            elif part == "scaling":
+                report[part] = measure_scaling(smaller=args.smaller)
+            else:
+                case = replace(surface_nets.CASES[part], samples=SAMPLES[part])
+                chosen = surface_nets.smaller(case) if args.smaller else case
+                report["nets"][part] = measure_net(chosen, Path(place), args.rounds)
             _save(report, stem)  # half an hour is not lost for what comes last
-            case = replace(surface_nets.CASES[name], samples=samples)
-            chosen = surface_nets.smaller(case) if args.smaller else case
-            print(f"{name}, {chosen.samples} images", flush=True)
-            report["nets"][name] = measure_net(chosen, folder, args.rounds)
     report["summary"] = summarize(report)
     _save(report, stem)
     draw(report, stem)

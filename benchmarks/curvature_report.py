@@ -144,4 +144,5 @@ def _bars(axes: Any, summary: dict[str, Any]) -> None:
     labels = [f"{name}, {what}: {row}" for (name, what, row), _ in reversed(rows)]
     axes.set_yticks(range(len(labels)), labels, fontsize=6)
     axes.axvline(1, color="black", lw=0.6)
+    axes.margins(x=0.12)
     axes.set_title("time over ours", fontsize=8)

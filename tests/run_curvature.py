@@ -163,6 +163,8 @@ def curvature(method: str, sharp: float, step: np.ndarray, facts: dict) -> Curva
         learning_rate=rate,
         edge=np.empty(0) if own else 3.8 / rate / 4,
         edge_label="no edge is known for AACE" if own else "2 (1 + β) / η",
+        edge_step=np.empty(0, int) if own else step,
+        edge_level=np.empty(0) if own else 3.8 / rate / 4,
         multiplier=0.7 + 0.04 * top,
         multiplier_residual=np.full(c, 1e-4),
         direction_names=("gradient", "sam", "aace"),

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -288,12 +289,22 @@ def test_measures_of_runs_meet_by_name_and_what_one_lacks_is_a_dash():
         settings=("residual 2e−4", *one.settings[1:]),
     )
     table = sharpness_table([("a", 0, one), ("b", 1, other)])
-    assert [name for name, _ in table.measures] == [*one.names, "m-sharpness"]
+    beside = ["mean loss", "mean true-class probability"]
+    assert [name for name, _ in table.measures] == [*one.names, "m-sharpness", *beside]
+    assert [[cell.text for cell in row] for row in table.cells[-2:]] == [
+        ["0.112"] * 2,
+        ["0.941"] * 2,
+    ]
     assert table.measures[0] == ("λmax", "residual 1e−3 / 2e−4")
     assert [cell.text for cell in table.cells[5]] == ["≥ 0.0517 ± 0.0011", "–"]
     assert [cell.text for cell in table.cells[6]] == ["–", "≥ 0.0517 ± 0.0011"]
     assert table.audit == ()
     assert table.measures[1:6] == tuple(zip(one.names[1:], one.settings[1:], strict=True))
+    unknown = replace(one, loss=math.nan, mean_probability=math.nan)
+    assert [name for name, _ in sharpness_table(unknown).measures] == list(one.names)
+    alone = sharpness_table(one)
+    assert alone.audit[-2:] == (("–", "–"), ("–", "–"))
+    assert len(alone.audit) == len(alone.cells) == len(alone.measures)
     same = table.cells[3]
     assert [cell.value for cell in same] == ["0.0401", "0.0401"]
 

@@ -6,7 +6,8 @@ from dataclasses import asdict, replace
 import pytest
 
 from landscape.recording import choose_recording
-from training.config import PRESETS, settings_group
+from training.config import settings_group
+from training.presets import PRESETS
 
 WRN = {"size": 36_479_194, "tensors": 158, "checkpoint_every": 391}
 

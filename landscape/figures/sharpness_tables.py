@@ -13,6 +13,13 @@ from landscape.results import Sharpness
 _NUMBER = re.compile(rf"(\d[\d.{THIN_SPACE}]*(?:e{MINUS}?\d+)?)")
 
 
+_BESIDE = {
+    "loss": ("mean loss", "in nats, at the weights"),
+    "mean_probability": ("mean true-class probability", "curvature shrinks as it nears 1"),
+}
+"""What stands under the measures: without it runs can't be compared by them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """What one run says of one measure."""
@@ -51,6 +58,7 @@ def sharpness_table(
     """Sort the measures of runs into rows: those of equal name share one, in their order.
 
     Settings that differ between runs stand beside each other: numbers in the order of the runs.
+    Under them stand loss and mean true-class probability.
 
     Args:
         sharpness: One result, or (label, color, result) of each run.
@@ -58,17 +66,25 @@ def sharpness_table(
         audit: Whether the invariance audit is shown; by default where there is a single run.
     """
     items = items_of(sharpness, color)
-    measures = list(dict.fromkeys(row for _, _, result in items for row in _rows(result)))
-    cells = tuple(tuple(_cell(result, row) for _, _, result in items) for row in measures)
-    first = items[0][2]
+    results = [result for _, _, result in items]
+    measures = list(dict.fromkeys(row for result in results for row in _rows(result)))
+    beside = [
+        (words, [float(getattr(result, name)) for result in results])
+        for name, words in _BESIDE.items()
+    ]
+    beside = [(words, values) for words, values in beside if not all(map(math.isnan, values))]
+    cells = [tuple(_cell(result, row) for result in results) for row in measures]
+    cells += [tuple(Cell(value=number(value)) for value in values) for _, values in beside]
+    first = results[0]
     shown = (len(items) == 1 if audit is None else audit) and first.audit.size > 0
-    ratios = tuple(tuple(_ratio(float(r)) for r in row) for row in first.audit) if shown else ()
+    ratios = [tuple(_ratio(float(r)) for r in row) for row in first.audit] if shown else []
+    ratios += [(NONE,) * len(first.audit_names) for _ in beside] if shown else []
     return SharpnessTable(
         runs=tuple((label, index) for label, index, _ in items),
-        measures=tuple((row[0], _settings(items, row)) for row in measures),
-        cells=cells,
+        measures=(*[(row[0], _settings(items, row)) for row in measures], *[w for w, _ in beside]),
+        cells=tuple(cells),
         audit_names=first.audit_names if shown else (),
-        audit=ratios,
+        audit=tuple(ratios),
     )
 
 
