@@ -300,7 +300,7 @@ def test_tex_is_the_sharpness_table_and_nothing_else(tmp_path):
     assert [path.suffix for path in written] == [".tex", ".json", ".h5"]
     latex = written[0].read_text()
     assert latex.startswith(r"\begin{tabular}")
-    assert latex.count(r"\\") == 1 + len(sharpness().names)
+    assert latex.count(r"\\") == 1 + len(sharpness().names) + len(("loss", "mean probability"))
     again = redraw(tmp_path / "table.json", formats="tex", out=tmp_path / "again")
     assert again[0].read_bytes() == written[0].read_bytes()
     other = save_result(spectrum(), tmp_path / "spectrum.h5")

@@ -85,7 +85,7 @@ def test_the_plain_loop(tmp_path, monkeypatch):
     run = Run("runs/mine")
     assert run.status == "finished"
     assert run.checkpoints == (0, 2, 4)
-    assert run.summary == {"test_accuracy": 0.93}
+    assert run.summary["test_accuracy"] == 0.93
     assert np.isfinite(run.steps["gradient_norm"]).all()
     assert run.steps["lr"] == pytest.approx(0.05 * (1 + np.cos(np.pi * np.arange(4) / 4)))
 

@@ -15,7 +15,8 @@ from landscape.objectives import load_theta
 from landscape.perturbations import aace, sam
 from landscape.problems import Problem
 from landscape.runs import Run
-from training import data, loop, problems
+from training import data, problems
+from training.batches import Batches
 from training.loop import train
 from training.presets import PRESETS
 from training.problems import PROBLEMS
@@ -43,7 +44,7 @@ def _rebuilt(run, step):
 
 def _pass(problem, model, step, method):
     """The batch of update `step`, and its loss in training mode as a function of the weights."""
-    batches = loop._batches(_config(method), problem.train)
+    batches = Batches(_config(method), problem.train)
     for _ in range(step + 1):
         _, inputs, targets = next(batches)
     names = [name for name, _ in model.named_parameters()]
@@ -151,7 +152,7 @@ def test_samples_count_as_sam_and_aace_weigh_them(runs):
     for name, weight in (("sam", lambda p: 1 - p), ("aace", lambda p: p)):
         run, config = runs[name], _config(name)
         problem = PROBLEMS[run.problem["name"]](**run.problem["options"])
-        _, inputs, targets = next(loop._batches(config, problem.train))
+        _, inputs, targets = next(Batches(config, problem.train))
         p = problem.model(inputs).softmax(1)[torch.arange(len(targets)), targets].double()
         s = weight(p)
         expected = (s.sum() ** 2 / (len(s) * (s**2).sum())).item()
@@ -241,14 +242,14 @@ def test_same_seed_gives_the_same_bits_and_another_seed_others(tmp_path, method)
 def test_an_epoch_shows_every_sample_once_in_an_order_of_its_own():
     inputs = torch.arange(12.0).view(12, 1, 1, 1)
     config = _config("sgd", batch_size=4, augment=False)
-    batches = loop._batches(config, (inputs, torch.arange(12)))
+    batches = Batches(config, (inputs, torch.arange(12)))
     epochs = [[next(batches) for _ in range(3)] for _ in range(2)]
     orders = [torch.cat([targets for _, _, targets in epoch]).tolist() for epoch in epochs]
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(12))
     assert orders[0] != orders[1]
     for epoch in epochs:
         assert all(x.flatten().tolist() == y.tolist() for _, x, y in epoch)
-    other = loop._batches(replace(config, seed=1), (inputs, torch.arange(12)))
+    other = Batches(replace(config, seed=1), (inputs, torch.arange(12)))
     assert torch.cat([next(other)[2] for _ in range(3)]).tolist() != orders[0]
     assert [round(e, 6) for e, _, _ in epochs[1]] == [1.0, 1.333333, 1.666667]
 
@@ -256,7 +257,7 @@ def test_an_epoch_shows_every_sample_once_in_an_order_of_its_own():
 def test_augmentation_is_of_the_data_set_and_can_be_turned_off():
     problem = PROBLEMS["digits"](train_samples=200)
     plain, moved = (
-        next(loop._batches(_config("sgd", augment=on), problem.train)) for on in (False, True)
+        next(Batches(_config("sgd", augment=on), problem.train)) for on in (False, True)
     )
     assert plain[2].equal(moved[2])
     assert not plain[1].equal(moved[1])
@@ -282,7 +283,7 @@ def test_a_crop_is_filled_with_black_of_each_channel():
     inputs = data.normalize(raw, by=raw)
     black = data.normalize(torch.zeros(1, 2, 1, 1, dtype=torch.uint8), by=raw).flatten()
     config = _config("sgd", batch_size=40, recipe="crop-flip")
-    _, made, _ = next(loop._batches(config, (inputs, torch.zeros(40, dtype=torch.long))))
+    _, made, _ = next(Batches(config, (inputs, torch.zeros(40, dtype=torch.long))))
     rows = made[:, :, 0].permute(1, 0, 2)  # the first line moves down in about half of the images
     for channel in (0, 1):
         filled = (rows[channel] == black[channel]).all(1)
