@@ -305,6 +305,9 @@ def _add_edge_label(figure: go.Figure, x: float, y: float, text: str, theme: str
         xanchor="left",
         yanchor="bottom",
         xshift=4,
+        yshift=2,
+        borderpad=1,
+        bgcolor=palette.tokens(theme).surface,  # where the line climbs through it
         font={"size": 11, "color": palette.tokens(theme).warn},
     )
 
