@@ -18,7 +18,7 @@ def diverge(path, *, lr=0.1, updates=60, spoil=None, every=7, look=None, data=No
     inputs, targets = data or (torch.randn(8, 3), torch.randn(8, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     with Recorder(path, model, optimizer, checkpoint_every=every) as recorder:
-        watch = FiniteWatch(model, path, lr_at=lambda step: lr, every=look)
+        watch = FiniteWatch(model, path, lr_at=lambda step: lr, flush=recorder.flush, every=look)
         for step in range(updates):
             optimizer.zero_grad()
             loss = nn.functional.mse_loss(model(inputs), targets)

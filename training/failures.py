@@ -23,8 +23,8 @@ class FiniteWatch:
         model: The model that is trained; its parameters and their gradients are watched.
         run: The folder of the run, whose checkpoints are told.
         lr_at: The learning rate of a step, to be told.
-        hint: Which setting to make smaller.
         flush: Waits until checkpoints are on file, so that the last good one can be told.
+        hint: Which setting to make smaller.
         every: Updates between looks; by default `EVERY`, or 1 on a CPU.
     """
 
@@ -34,8 +34,8 @@ class FiniteWatch:
         run: Path,
         *,
         lr_at: Callable[[int], float],
+        flush: Callable[[], None],
         hint: str = "lr",
-        flush: Callable[[], None] | None = None,
         every: int | None = None,
     ) -> None:
         named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
@@ -106,8 +106,7 @@ class FiniteWatch:
 
     def _last_good(self, first: list[int], at: int) -> str:
         """The last checkpoint whose weights had a finite loss."""
-        if self._flush is not None:
-            self._flush()
+        self._flush()
         bound = at - 1 if first[0] == at else at
         kept = {step: path for step, path in checkpoint_files(self._run).items() if step <= bound}
         if not kept:
