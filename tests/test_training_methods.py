@@ -13,7 +13,9 @@ from landscape.problems import Problem
 from landscape.runs import Run
 from landscape.subjects import Subject
 from landscape.updates import perturbation_of_run
+from training.batches import Batches
 from training.config import TrainConfig
+from training.jobs import Job
 from training.loop import train
 from training.optimizers import make_optimizer, perturbation_of, update_loss
 from training.presets import PRESETS
@@ -37,7 +39,9 @@ def one_update(**settings):
     config = TrainConfig(batch_size=24, momentum=0.0, weight_decay=0.0, lr=1.0, **settings)
     optimizer = make_optimizer(config, problem.model)
     before = [p.detach().clone() for p in problem.model.parameters()]
-    row = make_update(config, problem, optimizer, *problem.train, 0)
+    batches = Batches(replace(config, augment=False), problem.train)
+    job = Job(config, problem, problem.model, optimizer, batches)
+    row = make_update(job, *problem.train)
     pairs = zip(before, problem.model.parameters(), strict=True)
     return row, [a - b.detach() for a, b in pairs], problem
 

@@ -12,11 +12,9 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,13 +24,11 @@ from landscape.problems import Problem
 from landscape.recorders import Recorder
 from landscape.runs import Run
 
-from .batches import Batches
 from .config import OWN, TrainConfig, settings_group
 from .data import balanced_subset
 from .failures import FiniteWatch
+from .jobs import Job, prepare
 from .methods import LABELS
-from .optimizers import make_optimizer
-from .problems import problem_of, read_own
 from .savepoints import config_of, find_state, forget_states, preempted, save_state
 from .updates import make_update
 
@@ -79,7 +75,7 @@ def train(
             f"the output folder must not exist, but {out} does; choose another --out, or go on "
             f"with it by --resume {out}"
         )
-    job, origin, told = _prepared(config, own)
+    job, origin, told = prepare(config, own)
     recorder = partial(
         Recorder,
         out,
@@ -128,7 +124,7 @@ def resume(
         named = f"{run.problem['name']}: pass it as --problem" if own is None else "its own data"
         raise ValueError(f"{out} was trained on {named}")
     state = find_state(run)
-    job, _, told = _prepared(config, own)
+    job, _, told = prepare(config, own)
     job.load(state)
     recorder = partial(
         Recorder.resume,
@@ -141,50 +137,8 @@ def resume(
     return _run(job, recorder, out, told, progress)
 
 
-@dataclass
-class _Job:
-    """What is trained, and how far it is."""
-
-    config: TrainConfig
-    problem: Problem
-    optimizer: torch.optim.Optimizer
-    batches: Batches
-    step: int = 0
-
-    def state(self) -> dict[str, Any]:
-        """All that the next updates depend on."""
-        return {
-            "step": self.step,
-            "model": self.problem.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "batches": self.batches.state(),
-            "random": torch.get_rng_state(),  # of dropout in a model of one's own
-        }
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Become what `state` says."""
-        self.step = state["step"]
-        self.problem.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.batches.load(state["batches"])
-        torch.set_rng_state(state["random"])
-
-
-def _prepared(
-    config: TrainConfig, own: tuple[str, Problem] | None
-) -> tuple[_Job, dict[str, Any], dict[str, str]]:
-    """The job at its beginning, what rebuilds its problem, and what its data are."""
-    device = _device(config.device)
-    problem, origin, told = problem_of(config) if own is None else _of_own(config, *own)
-    problem = _on_device(problem, device)
-    batches = Batches(config, problem.train)
-    config = config.with_steps(len(problem.train[0]))
-    job = _Job(config, problem, make_optimizer(config, problem.model), batches)
-    return job, origin, told
-
-
 def _run(
-    job: _Job,
+    job: Job,
     make_recorder: Callable[[], Recorder],
     out: Path,
     told: dict[str, str],
@@ -222,13 +176,13 @@ def _run(
     return out
 
 
-def _make_step(job: _Job, recorder: Recorder, watch: FiniteWatch) -> None:
+def _make_step(job: Job, recorder: Recorder, watch: FiniteWatch) -> None:
     """One update, looked at and recorded."""
     config, step = job.config, job.step
     for group in job.optimizer.param_groups:
         group["lr"] = config.lr_at(step)
     epoch, inputs, targets = next(job.batches)
-    row = make_update(config, job.problem, job.optimizer, inputs, targets, step)
+    row = make_update(job, inputs, targets)
     watch.add(step, row)
     if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
         watch.check(step, now=True)  # what is not finite is not kept
@@ -237,22 +191,11 @@ def _make_step(job: _Job, recorder: Recorder, watch: FiniteWatch) -> None:
     job.step += 1
 
 
-def _keep(job: _Job, recorder: Recorder, out: Path, test_part: tuple[Tensor, Tensor]) -> None:
+def _keep(job: Job, recorder: Recorder, out: Path, test_part: tuple[Tensor, Tensor]) -> None:
     """Evaluate a checkpoint, and save what a killed run goes on from."""
     evaluation = _evaluate(job.problem, test_part)
     recorder.add_evaluation(evaluation.loss, evaluation.accuracy)
     save_state(out, job.state, recorder, job.config.on_record_error)
-
-
-def _of_own(
-    config: TrainConfig, name: str, problem: Problem
-) -> tuple[Problem, dict[str, Any], dict[str, str]]:
-    """As `problem_of`; what rebuilds the problem is code that has to be named again."""
-    if config.data != OWN:
-        raise ValueError(
-            f"data must be {OWN} where a problem of one's own is trained, got {config.data}"
-        )
-    return read_own(problem), {"name": name, "options": {}}, {"data": name, "data_source": name}
 
 
 def _test_part(test: tuple[Tensor, Tensor], samples: int) -> tuple[Tensor, Tensor]:
@@ -285,26 +228,6 @@ def _final_numbers(problem: Problem) -> dict[str, float]:
         "train_loss": training.loss,
         "train_accuracy": training.accuracy,
     }
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"device must be usable here, got {name!r} ({reason}); try cpu") from None
-
-
-def _on_device(problem: Problem, device: torch.device) -> Problem:
-    """The problem with model and data on the device; convolutions are faster channels-last."""
-    return Problem(
-        model=problem.model.to(device=device, memory_format=torch.channels_last),
-        loss_fn=problem.loss_fn,
-        train=tuple(part.to(device) for part in problem.train),
-        test=tuple(part.to(device) for part in problem.test),
-    )
 
 
 @contextmanager

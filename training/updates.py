@@ -4,39 +4,32 @@ import hashlib
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from landscape.optimizers import SAM, frozen_batchnorm
 from landscape.perturbations import Perturbation
-from landscape.problems import Problem
 
-from .config import TrainConfig
+from .jobs import Job
 from .optimizers import update_loss
 
 _TASK_GRADIENT_EVERY = 50  # updates between gradients of the task loss where the update needs none
 
 
-def make_update(
-    config: TrainConfig,
-    problem: Problem,
-    optimizer: torch.optim.Optimizer,
-    inputs: Tensor,
-    targets: Tensor,
-    step: int,
-) -> dict[str, Any]:
-    """Make one update; return what `Recorder.step` records of it.
+def make_update(job: Job, inputs: Tensor, targets: Tensor) -> dict[str, Any]:
+    """Make the job's next update; return what `Recorder.step` records of it.
 
     With m-sharpness these are means over the chunks of m samples. With label smoothing, which the
     losses and gradients of the task are without, no perturbed gradient is told.
     """
+    optimizer = job.optimizer
     optimizer.zero_grad()
     if not isinstance(optimizer, SAM):
-        return _plain_update(config, problem, optimizer, inputs, targets, step)
-    size = config.method_settings().get("m") or len(inputs)
+        return _plain_update(job, inputs, targets)
+    size = job.config.method_settings().get("m") or len(inputs)
     chunks = list(zip(inputs.split(size), targets.split(size), strict=True))
     rows = []
     for chunk in chunks:
-        rows.append(_both_passes(config, problem, optimizer, *chunk, step))
+        rows.append(_both_passes(job, optimizer, *chunk))
         if len(chunks) > 1:
             optimizer.end_chunk()
     optimizer.second_step()
@@ -44,39 +37,26 @@ def make_update(
     return row | {"displacement": optimizer.displacement}
 
 
-def _plain_update(
-    config: TrainConfig,
-    problem: Problem,
-    optimizer: torch.optim.Optimizer,
-    inputs: Tensor,
-    targets: Tensor,
-    step: int,
-) -> dict[str, Any]:
-    params = _parameters(optimizer)
-    logits, loss, row = _clean_pass(config, problem, inputs, targets)
-    if not config.update_label_smoothing:
+def _plain_update(job: Job, inputs: Tensor, targets: Tensor) -> dict[str, Any]:
+    params = _parameters(job.optimizer)
+    logits, loss, row = _clean_pass(job, inputs, targets)
+    if not job.config.update_label_smoothing:
         loss.backward()
         row["gradient"] = [p.grad for p in params]
     else:
-        if step % _TASK_GRADIENT_EVERY == 0:
+        if job.step % _TASK_GRADIENT_EVERY == 0:
             row["gradient"] = torch.autograd.grad(loss, params, retain_graph=True)
-        update_loss(config, problem)(logits, targets).backward()
-    optimizer.step()
+        update_loss(job.config, job.problem)(logits, targets).backward()
+    job.optimizer.step()
     return row
 
 
-def _both_passes(
-    config: TrainConfig,
-    problem: Problem,
-    optimizer: SAM,
-    inputs: Tensor,
-    targets: Tensor,
-    step: int,
-) -> dict[str, Any]:
+def _both_passes(job: Job, optimizer: SAM, inputs: Tensor, targets: Tensor) -> dict[str, Any]:
     """Leave the gradient of the displaced weights; return the row of this batch or chunk."""
+    config, problem, step = job.config, job.problem, job.step
     params, perturbation = _parameters(optimizer), optimizer.perturbation
     generator = _targets_generator(config.seed, step) if perturbation.is_random else None
-    logits, loss, row = _clean_pass(config, problem, inputs, targets)
+    logits, loss, row = _clean_pass(job, inputs, targets)
     row["sample_weights"] = _sample_weights(perturbation, logits, targets)
     if perturbation.has_own_loss:
         if step % _TASK_GRADIENT_EVERY == 0:
@@ -88,13 +68,13 @@ def _both_passes(
     optimizer.first_step(zero_grad=True)
     with frozen_batchnorm(problem.model):
         for _ in range(perturbation.ascent_steps - 1):
-            logits = _logits(problem.model, inputs, config.precision)
+            logits = _logits(job, inputs)
             if perturbation.has_own_loss:
                 perturbation.loss(logits, targets, generator).backward()
             else:
                 problem.loss_fn(logits, targets).backward()
             optimizer.first_step(zero_grad=True)
-        logits = _logits(problem.model, inputs, config.precision)
+        logits = _logits(job, inputs)
         perturbed = problem.loss_fn(logits, targets)
         if config.update_label_smoothing:
             update_loss(config, problem)(logits, targets).backward()
@@ -104,12 +84,10 @@ def _both_passes(
     return row | {"perturbed_loss": perturbed.detach()}
 
 
-def _clean_pass(
-    config: TrainConfig, problem: Problem, inputs: Tensor, targets: Tensor
-) -> tuple[Tensor, Tensor, dict[str, Any]]:
+def _clean_pass(job: Job, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Logits and task loss at the weights, and the row that they begin."""
-    logits = _logits(problem.model, inputs, config.precision)
-    loss = problem.loss_fn(logits, targets)
+    logits = _logits(job, inputs)
+    loss = job.problem.loss_fn(logits, targets)
     accuracy = (logits.argmax(1) == targets).double().mean()
     return logits, loss, {"loss": loss.detach(), "accuracy": accuracy}
 
@@ -126,11 +104,11 @@ def _sample_weights(perturbation: Perturbation, logits: Tensor, targets: Tensor)
     return p if perturbation.has_own_loss else 1 - p
 
 
-def _logits(model: nn.Module, inputs: Tensor, precision: str) -> Tensor:
+def _logits(job: Job, inputs: Tensor) -> Tensor:
     """Logits in float32; losses are always taken in it."""
-    enabled = precision == "bfloat16"
+    enabled = job.config.precision == "bfloat16"
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=enabled):
-        return model(inputs).float()
+        return job.network(inputs).float()
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
