@@ -32,6 +32,8 @@ def _train(parser: Parser, argv: list[str], companion: Companion) -> int:
     about = "a problem of one's own, module:function or file.py:function, for data and model"
     parser.add_argument("--problem", help=about)
     path = (_resumed if parser.peek(argv, "--resume") else _trained)(parser, argv, companion)
+    if _follows():
+        return 0
     from landscape.runs import Run
 
     run = Run(path)
@@ -50,10 +52,17 @@ def _train(parser: Parser, argv: list[str], companion: Companion) -> int:
 def _resumed(parser: Parser, argv: list[str], companion: Companion) -> Path:
     """Go on with a run; its settings are those that it was begun with."""
     args = parser.read(argv)
-    with ProgressBar(f"train {Path(args.resume).name}") as progress:
+    with ProgressBar(f"train {Path(args.resume).name}", quiet=_follows()) as progress:
         return companion("training.loop").resume(
             args.resume, own=_own_problem(args.problem), progress=progress
         )
+
+
+def _follows() -> bool:
+    """Whether another rank of a torchrun job records the run, and tells of it."""
+    from landscape.work import shard_of_environment
+
+    return shard_of_environment()[0] > 0
 
 
 def _own_problem(name: str | None) -> Any:
@@ -87,7 +96,7 @@ def _trained(parser: Parser, argv: list[str], companion: Companion) -> Path:
         args.data = args.model = config_module.OWN
         args.augment, args.train_samples = False, 0
     config = parser.options(config_module.TrainConfig, args)
-    with ProgressBar(f"train {Path(args.out).name}") as progress:
+    with ProgressBar(f"train {Path(args.out).name}", quiet=_follows()) as progress:
         return companion("training.loop").train(config, Path(args.out), own=own, progress=progress)
 
 

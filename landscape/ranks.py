@@ -1,6 +1,7 @@
 """The processes of one torchrun that share the data: each takes some batches, sums are shared."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
@@ -49,6 +50,31 @@ class Ranks:
             distributed.all_reduce(tensor)
         return tensor
 
+    def mean(self, tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """The mean of each tensor over all processes, by one sum; None, in all of them, stays."""
+        held = [tensor for tensor in tensors if tensor is not None]
+        if self.world == 1 or not held:
+            return list(tensors)
+        flat = self.sum(torch.cat([tensor.detach().reshape(-1) for tensor in held])) / self.world
+        parts = iter(flat.split([tensor.numel() for tensor in held]))
+        return [None if t is None else next(parts).view(t.shape) for t in tensors]
+
+    def largest(self, value: int) -> int:
+        """The largest of a whole number over all processes."""
+        if self.world == 1:
+            return value
+        held = torch.tensor(value)
+        distributed.all_reduce(held, distributed.ReduceOp.MAX)
+        return int(held)
+
+    def gather(self, value: Any) -> list[Any]:
+        """What each process says, in all of them."""
+        if self.world == 1:
+            return [value]
+        held: list[Any] = [None] * self.world
+        distributed.all_gather_object(held, value)
+        return held
+
     def agree(self, value: Any) -> Any:
         """What the first process says; for what hangs on clocks, memory or files."""
         if self.world == 1:
@@ -75,6 +101,13 @@ class Ranks:
         self.close()
 
 
+def present_ranks() -> Ranks:
+    """The processes that this one has been joined with already; else it alone."""
+    if distributed.is_available() and distributed.is_initialized():
+        return Ranks(distributed.get_rank(), distributed.get_world_size())
+    return Ranks()
+
+
 def ranks_of_environment(device: torch.device | str = "cpu") -> Ranks:
     """The processes that torchrun started, joined; without torchrun this one alone.
 
@@ -96,7 +129,7 @@ def ranks_of_environment(device: torch.device | str = "cpu") -> Ranks:
             "torch was built without; start one process"
         )
     if distributed.is_initialized():
-        return Ranks(distributed.get_rank(), distributed.get_world_size())
+        return present_ranks()
     own_device = torch.device(device).type == "cuda" and (
         int(os.environ.get("LOCAL_WORLD_SIZE", "1")) <= torch.cuda.device_count()
     )

@@ -16,6 +16,7 @@ from landscape.flat_vectors import FlatVectors, HostCopy, Vectors
 from landscape.objectives import buffers_of, layout_of
 from landscape.optimizers import SAM
 from landscape.provenance import describe_environment
+from landscape.ranks import present_ranks
 from landscape.recording import BUDGET, SKETCH, Recording, choose_recording
 from landscape.runs import Run
 from landscape.step_measures import StepMeasures
@@ -130,6 +131,7 @@ class Recorder:
             provenance=describe_environment(self._theta.device)
             | {
                 "seed": config.get("seed"),
+                "ranks": present_ranks().world,
                 "optimizer": settings,
                 "perturbation": optimizer.perturbation.label
                 if isinstance(optimizer, SAM)
@@ -206,7 +208,12 @@ class Recorder:
         self._ended = False
 
     def _begin(self, make_writer: Callable[[], RunWriter]) -> None:
-        """Open the run; where that fails and training is to go on, nothing is recorded."""
+        """Open the run; where that fails and training is to go on, nothing is recorded.
+
+        Of the ranks of a torchrun job the first one alone records.
+        """
+        if not present_ranks().first:
+            return
         try:
             self._writer = make_writer()
         except FileExistsError:

@@ -16,13 +16,18 @@ class Batches:
     Args:
         config: Seed, batch size, and how images are changed.
         data: Inputs and targets of the training set, on the device.
+        share: (rank, ranks): which of equal parts of each batch this process takes. Order and
+            changes are drawn for the whole batch, so that the ranks have what one process has.
 
     Raises:
         ValueError: A batch is larger than the training set.
     """
 
-    def __init__(self, config: TrainConfig, data: tuple[Tensor, Tensor]) -> None:
+    def __init__(
+        self, config: TrainConfig, data: tuple[Tensor, Tensor], share: tuple[int, int] = (0, 1)
+    ) -> None:
         self._inputs, self._targets = data
+        self._rank, self._ranks = share
         self._size, samples = config.batch_size, len(data[0])
         self._per_epoch = samples // self._size
         if self._per_epoch == 0:
@@ -48,7 +53,8 @@ class Batches:
             inputs = augment_batch(inputs, self._changes, self._recipe, background=self._background)
         epoch = self._epoch + self._number / self._per_epoch
         self._number += 1
-        return epoch, inputs, targets
+        parts = (part.tensor_split(self._ranks)[self._rank] for part in (inputs, targets))
+        return epoch, *parts
 
     def state(self) -> dict[str, Any]:
         """Where they are: numbers, and the generators' states."""

@@ -64,7 +64,8 @@ class TrainConfig:
         rho_min: Radius at the end of a schedule; 0 by default.
         ascent_steps: Steps of rho / n to the perturbed weights, of sam, usam, asam and sam+aace.
         m: Samples that have a perturbation of their own (m-sharpness), a divisor of batch_size;
-            by default 0, the whole batch. BatchNorm sees m samples at a time.
+            by default 0, the whole batch, under torchrun that of all ranks. BatchNorm sees m
+            samples at a time. batch_size / ranks gives each rank a perturbation of its own.
         aace_normalize: Divide the AACE gradient by its norm, as SAM does.
         aace_threshold: Target mass AACE may leave on the true class, a probability.
         aace_mode: How AACE shares its target among the wrong classes: ada (by their
@@ -90,6 +91,8 @@ class TrainConfig:
         augment: Change the training images at random, as the recipe says.
         recipe: What is done to them: shift by a pixel, crop with a margin of 4 pixels, flip
             (mirror), cutout of 16×16 pixels from every second; auto takes that of the data set.
+        sync_batchnorm: Under torchrun, take BatchNorm's statistics over the batches of all ranks,
+            not of each rank alone.
         precision: float32, or bfloat16 autocast of the forward passes.
         device: auto takes a GPU where there is one; else a torch device, as cpu or cuda:1.
         checkpoint_every: Updates between checkpoints; 0 and the last are always kept.
@@ -146,6 +149,7 @@ class TrainConfig:
         "flip-cutout",
         "crop-flip-cutout",
     ] = "auto"
+    sync_batchnorm: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
     device: str = "auto"
     checkpoint_every: int = 30
@@ -193,6 +197,11 @@ class TrainConfig:
         m = self.method_settings().get("m", 0)
         divides = m == 0 or (m >= 2 and self.batch_size % m == 0)
         _check("m", divides, f"0, or a divisor of batch_size {self.batch_size} from 2 on", m)
+        if m and self.sync_batchnorm:
+            raise ValueError(
+                f"m and sync_batchnorm exclude each other, got m {m}: BatchNorm sees m samples at "
+                "a time; leave one out"
+            )
 
     def _check_data_and_model(self) -> None:
         if OWN in (self.data, self.model):
@@ -210,6 +219,24 @@ class TrainConfig:
         if self.recipe != "auto" or self.data == OWN:
             return self.recipe
         return _RECIPES[self.data.partition(":")[0]]
+
+    def check_ranks(self, ranks: int) -> None:
+        """Refuse a number of ranks that can't share a batch equally.
+
+        Raises:
+            ValueError: batch_size, or m where it is set, does not divide.
+        """
+        size, m = self.batch_size, self.method_settings().get("m", 0)
+        if size % ranks or (size // ranks < 2 and ranks > 1):
+            raise ValueError(
+                f"batch_size must be a multiple of the {ranks} ranks, with 2 samples or more for "
+                f"each, got {size}"
+            )
+        if m and (size // ranks) % m:
+            raise ValueError(
+                f"m must divide the {size // ranks} samples that each of {ranks} ranks has of a "
+                f"batch of {size}, got {m}"
+            )
 
     def with_steps(self, samples: int) -> "TrainConfig":
         """Return the same with epochs turned into steps; an epoch has full batches only.

@@ -8,6 +8,7 @@ train(PRESETS["fashion-aace"](), "runs/a")
 ```
 """
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -21,19 +22,21 @@ from torch import Tensor
 
 from landscape.objectives import Evaluation
 from landscape.problems import Problem
+from landscape.ranks import Ranks, ranks_of_environment
 from landscape.recorders import Recorder
 from landscape.runs import Run
 
 from .config import OWN, TrainConfig, settings_group
 from .data import balanced_subset
 from .failures import FiniteWatch
-from .jobs import Job, prepare
+from .jobs import Job, device_of, prepare
 from .methods import LABELS
 from .savepoints import config_of, find_state, forget_states, preempted, save_state
 from .updates import make_update
 
 _EVALUATION_BATCH = 1000
 _TEST_PART_SEED = 0
+_AGREE_EVERY = 8  # updates between looks of the ranks at each other's signals
 
 
 def train(
@@ -70,12 +73,25 @@ def train(
         KeyboardInterrupt: Ctrl-C; the run then reads as failed, with all steps so far.
     """
     out = Path(out)
-    if out.exists():
-        raise FileExistsError(
-            f"the output folder must not exist, but {out} does; choose another --out, or go on "
-            f"with it by --resume {out}"
-        )
-    job, origin, told = prepare(config, own)
+    with ranks_of_environment(device_of(config)) as ranks:
+        if ranks.agree(out.exists()):
+            if _restarted(out, config):
+                return _resumed(out, own, ranks, progress)
+            raise FileExistsError(
+                f"the output folder must not exist, but {out} does; choose another --out, or go "
+                f"on with it by --resume {out}"
+            )
+        return _begun(config, out, own, ranks, progress)
+
+
+def _begun(
+    config: TrainConfig,
+    out: Path,
+    own: tuple[str, Problem] | None,
+    ranks: Ranks,
+    progress: Callable[[int, int], None] | None,
+) -> Path:
+    job, origin, told = prepare(config, own, ranks)
     recorder = partial(
         Recorder,
         out,
@@ -118,13 +134,31 @@ def resume(
         KeyboardInterrupt: Ctrl-C.
     """
     out = Path(out)
+    with ranks_of_environment(device_of(config_of(Run(out)))) as ranks:
+        return _resumed(out, own, ranks, progress)
+
+
+def _restarted(out: Path, config: TrainConfig) -> bool:
+    """Whether torchrun has started the ranks anew and the folder has this very training in it."""
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+        return False
+    lengths = dict.fromkeys(("steps", "epochs"))  # those of the run have been worked out
+    return config_of(Run(out)).to_json() | lengths == config.to_json() | lengths
+
+
+def _resumed(
+    out: Path,
+    own: tuple[str, Problem] | None,
+    ranks: Ranks,
+    progress: Callable[[int, int], None] | None,
+) -> Path:
     run = Run(out)
     config = config_of(run)
     if (config.data == OWN) != (own is not None):
         named = f"{run.problem['name']}: pass it as --problem" if own is None else "its own data"
         raise ValueError(f"{out} was trained on {named}")
     state = find_state(run)
-    job, _, told = prepare(config, own)
+    job, _, told = prepare(config, own, ranks)
     job.load(state)
     recorder = partial(
         Recorder.resume,
@@ -157,23 +191,34 @@ def _run(
         if job.step == 0:
             _keep(job, recorder, out, test_part)
         while job.step < config.steps:
-            if signals:
-                save_state(out, job.state, recorder, config.on_record_error)
-                if signals[0] == "SIGINT":
+            if (signal_name := _agreed(signals, job)) is not None:
+                save_state(out, job.state(), recorder, config.on_record_error)
+                if signal_name == "SIGINT":
                     raise KeyboardInterrupt(f"stopped by SIGINT; go on by --resume {out}")
-                recorder.fail(preempted(out, job.step))
+                recorder.fail(preempted(out, job.step, job.ranks.world))
                 return out
             _make_step(job, recorder, watch)
             if job.step % config.checkpoint_every == 0 and job.step < config.steps:
                 _keep(job, recorder, out, test_part)
             if progress is not None:
                 progress(job.step, config.steps)
-        evaluation = _evaluate(problem, test_part)
+        evaluation = _evaluate(job, test_part)
         recorder.add_evaluation(evaluation.loss, evaluation.accuracy)
-        recorder.summary |= _final_numbers(problem)
+        recorder.summary |= _final_numbers(job)
         recorder.summary |= told
-    forget_states(out)
+    if job.ranks.first:
+        forget_states(out)
     return out
+
+
+def _agreed(signals: list[str], job: Job) -> str | None:
+    """The name of the signal that all ranks answer now; they may have come at different steps."""
+    if job.ranks.world == 1:
+        return signals[0] if signals else None
+    if job.step % _AGREE_EVERY:
+        return None
+    number = job.ranks.largest(signal.Signals[signals[0]] if signals else 0)
+    return signal.Signals(number).name if number else None
 
 
 def _make_step(job: Job, recorder: Recorder, watch: FiniteWatch) -> None:
@@ -186,6 +231,7 @@ def _make_step(job: Job, recorder: Recorder, watch: FiniteWatch) -> None:
     watch.add(step, row)
     if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
         watch.check(step, now=True)  # what is not finite is not kept
+        job.join_buffers()
     recorder.step(**row, epoch=epoch)
     watch.check(step)
     job.step += 1
@@ -193,9 +239,9 @@ def _make_step(job: Job, recorder: Recorder, watch: FiniteWatch) -> None:
 
 def _keep(job: Job, recorder: Recorder, out: Path, test_part: tuple[Tensor, Tensor]) -> None:
     """Evaluate a checkpoint, and save what a killed run goes on from."""
-    evaluation = _evaluate(job.problem, test_part)
+    evaluation = _evaluate(job, test_part)
     recorder.add_evaluation(evaluation.loss, evaluation.accuracy)
-    save_state(out, job.state, recorder, job.config.on_record_error)
+    save_state(out, job.state(), recorder, job.config.on_record_error)
 
 
 def _test_part(test: tuple[Tensor, Tensor], samples: int) -> tuple[Tensor, Tensor]:
@@ -208,20 +254,24 @@ def _test_part(test: tuple[Tensor, Tensor], samples: int) -> tuple[Tensor, Tenso
 
 
 @torch.no_grad()
-def _evaluate(problem: Problem, data: tuple[Tensor, Tensor]) -> Evaluation:
+def _evaluate(job: Job, data: tuple[Tensor, Tensor]) -> Evaluation:
     """Loss and accuracy in eval mode and float32; the model is left in training mode."""
+    problem, ranks = job.problem, job.ranks
     problem.model.eval()
     loss = correct = 0.0
-    for inputs, targets in zip(*(part.split(_EVALUATION_BATCH) for part in data), strict=True):
+    batches = list(zip(*(part.split(_EVALUATION_BATCH) for part in data), strict=True))
+    for index in ranks.share(len(batches)):
+        inputs, targets = batches[index]
         logits = problem.model(inputs)
         loss += float(problem.loss_fn(logits, targets)) * len(inputs)
         correct += float((logits.argmax(1) == targets).sum())
     problem.model.train()
-    return Evaluation(loss=loss / len(data[0]), accuracy=correct / len(data[0]))
+    sums = ranks.sum(torch.tensor([loss, correct], dtype=torch.float64)) / len(data[0])
+    return Evaluation(loss=float(sums[0]), accuracy=float(sums[1]))
 
 
-def _final_numbers(problem: Problem) -> dict[str, float]:
-    test, training = _evaluate(problem, problem.test), _evaluate(problem, problem.train)
+def _final_numbers(job: Job) -> dict[str, float]:
+    test, training = _evaluate(job, job.problem.test), _evaluate(job, job.problem.train)
     return {
         "test_loss": test.loss,
         "test_accuracy": test.accuracy,
@@ -232,16 +282,17 @@ def _final_numbers(problem: Problem) -> dict[str, float]:
 
 @contextmanager
 def _signals_between_updates() -> Iterator[list[str]]:
-    """Let Ctrl-C and SIGTERM wait for the end of an update; a second one does not wait.
+    """Let Ctrl-C and SIGTERM wait for the end of an update; the same a second time does not wait.
 
     Gives the names of those that came. A Ctrl-C that nobody has answered goes on at the end.
     """
     caught: list[str] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        if caught:
+        name = signal.Signals(number).name
+        if name in caught:
             raise KeyboardInterrupt
-        caught.append(signal.Signals(number).name)
+        caught.append(name)
 
     if threading.current_thread() is not threading.main_thread():
         yield caught  # only the main thread may handle signals

@@ -2,7 +2,6 @@
 
 import shlex
 import warnings
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,12 @@ from .config import TrainConfig
 _PREEMPTED = "stopped by SIGTERM"
 
 
-def save_state(
-    out: Path, state: Callable[[], dict[str, Any]], recorder: Recorder, on_error: str
-) -> None:
+def save_state(out: Path, state: dict[str, Any], recorder: Recorder, on_error: str) -> None:
     """Save the state of training; the one before goes when this one is whole.
 
     Args:
         out: The run's folder.
-        state: Gives the state, tensors and plain values.
+        state: Tensors and plain values.
         recorder: Its rows are on file before the state is, so that none can be missing.
         on_error: "stop", or "continue" where the disk is full.
 
@@ -35,7 +32,7 @@ def save_state(
     if not recorder.recording_goes_on:
         return
     try:
-        content = {**state(), "recorder": recorder.state()}
+        content = {**state, "recorder": recorder.state()}
         path = out / f"state-{content['step']:08d}.pt"
         with write_whole(path) as temporary:
             torch.save(content, temporary)
@@ -91,10 +88,11 @@ def config_of(run: Run) -> TrainConfig:
     return TrainConfig(**{**run.config, "lr_drops": tuple(run.config["lr_drops"])})
 
 
-def preempted(out: Path, step: int) -> str:
+def preempted(out: Path, step: int, ranks: int) -> str:
     """Why a run has ended that was asked to make room, and how it goes on."""
     command = f"landscape train --resume {shlex.quote(str(out))}"
-    return f"{_PREEMPTED} after {step} updates; `{command}` goes on"
+    start = f", under torchrun with {ranks} ranks," if ranks > 1 else ""
+    return f"{_PREEMPTED} after {step} updates; `{command}`{start} goes on"
 
 
 def is_preempted(run: Run) -> bool:

@@ -1,6 +1,7 @@
 """One update of training, and what the recorder is told of it."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,28 +14,32 @@ from .jobs import Job
 from .optimizers import update_loss
 
 _TASK_GRADIENT_EVERY = 50  # updates between gradients of the task loss where the update needs none
+_SCALARS = ("loss", "accuracy", "perturbed_loss")
+_VECTORS = ("displacement", "gradient", "perturbed_gradient")
 
 
 def make_update(job: Job, inputs: Tensor, targets: Tensor) -> dict[str, Any]:
     """Make the job's next update; return what `Recorder.step` records of it.
 
     With m-sharpness these are means over the chunks of m samples. With label smoothing, which the
-    losses and gradients of the task are without, no perturbed gradient is told.
+    losses and gradients of the task are without, no perturbed gradient is told. Each rank gives its
+    part of the batch, and is told what there was in all of them.
     """
     optimizer = job.optimizer
     optimizer.zero_grad()
     if not isinstance(optimizer, SAM):
-        return _plain_update(job, inputs, targets)
+        return _of_all_ranks(job, _plain_update(job, inputs, targets))
     size = job.config.method_settings().get("m") or len(inputs)
     chunks = list(zip(inputs.split(size), targets.split(size), strict=True))
     rows = []
-    for chunk in chunks:
-        rows.append(_both_passes(job, optimizer, *chunk))
-        if len(chunks) > 1:
-            optimizer.end_chunk()
+    with job.passes():
+        for number, chunk in enumerate(chunks):
+            rows.append(_both_passes(job, optimizer, *chunk, number))
+            if len(chunks) > 1:
+                optimizer.end_chunk()
     optimizer.second_step()
     row = rows[0] if len(rows) == 1 else _joined(rows)
-    return row | {"displacement": optimizer.displacement}
+    return _of_all_ranks(job, row | {"displacement": optimizer.displacement})
 
 
 def _plain_update(job: Job, inputs: Tensor, targets: Tensor) -> dict[str, Any]:
@@ -45,22 +50,24 @@ def _plain_update(job: Job, inputs: Tensor, targets: Tensor) -> dict[str, Any]:
         row["gradient"] = [p.grad for p in params]
     else:
         if job.step % _TASK_GRADIENT_EVERY == 0:
-            row["gradient"] = torch.autograd.grad(loss, params, retain_graph=True)
+            row["gradient"] = _task_gradient(job, loss, params)
         update_loss(job.config, job.problem)(logits, targets).backward()
     job.optimizer.step()
     return row
 
 
-def _both_passes(job: Job, optimizer: SAM, inputs: Tensor, targets: Tensor) -> dict[str, Any]:
+def _both_passes(
+    job: Job, optimizer: SAM, inputs: Tensor, targets: Tensor, chunk: int
+) -> dict[str, Any]:
     """Leave the gradient of the displaced weights; return the row of this batch or chunk."""
     config, problem, step = job.config, job.problem, job.step
     params, perturbation = _parameters(optimizer), optimizer.perturbation
-    generator = _targets_generator(config.seed, step) if perturbation.is_random else None
+    generator = _targets_generator(job, chunk) if perturbation.is_random else None
     logits, loss, row = _clean_pass(job, inputs, targets)
     row["sample_weights"] = _sample_weights(perturbation, logits, targets)
     if perturbation.has_own_loss:
         if step % _TASK_GRADIENT_EVERY == 0:
-            row["gradient"] = torch.autograd.grad(loss, params, retain_graph=True)
+            row["gradient"] = _task_gradient(job, loss, params)
         perturbation.loss(logits, targets, generator).backward()
     else:
         loss.backward()
@@ -82,6 +89,12 @@ def _both_passes(job: Job, optimizer: SAM, inputs: Tensor, targets: Tensor) -> d
             perturbed.backward()
             row["perturbed_gradient"] = [p.grad for p in params]
     return row | {"perturbed_loss": perturbed.detach()}
+
+
+def _task_gradient(job: Job, loss: Tensor, params: list[Tensor]) -> Sequence[Tensor | None]:
+    """The gradient of the task loss where no backward leaves it, joined as one would join it."""
+    gradient = torch.autograd.grad(loss, params, retain_graph=True)
+    return gradient if job.apart else job.ranks.mean(gradient)
 
 
 def _clean_pass(job: Job, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, dict[str, Any]]:
@@ -115,6 +128,23 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
+def _of_all_ranks(job: Job, row: dict[str, Any]) -> dict[str, Any]:
+    """The row of a batch from those of its parts; vectors were joined where ranks are not apart."""
+    ranks = job.ranks
+    if ranks.world == 1:
+        return row
+    scalars = [name for name in _SCALARS if name in row]
+    means = ranks.mean([row[name].double() for name in scalars])
+    row = row | dict(zip(scalars, means, strict=True))
+    if (own := row.get("sample_weights")) is not None:
+        whole = own.new_zeros(ranks.world, len(own))
+        whole[ranks.rank] = own
+        row["sample_weights"] = ranks.sum(whole).flatten()
+    if job.apart:
+        row |= {name: ranks.mean(row[name]) for name in _VECTORS if name in row}
+    return row
+
+
 def _joined(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The row of a batch from those of its chunks: means, and the weights of all samples."""
     row = {name: [part[name] for part in rows] for name in rows[0]}
@@ -130,7 +160,8 @@ def _mean(parts: list[Any]) -> Any:
     return [None if each[0] is None else _mean(list(each)) for each in zip(*parts, strict=True)]
 
 
-def _targets_generator(seed: int, step: int) -> torch.Generator:
+def _targets_generator(job: Job, chunk: int) -> torch.Generator:
     """A generator of each step's own, so that a resumed run draws what it would have drawn."""
-    digest = hashlib.sha256(f"{seed} targets {step}".encode()).digest()
+    drawn = f"{job.config.seed} targets {job.step} {job.ranks.rank} {chunk}"
+    digest = hashlib.sha256(drawn.encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7]))
