@@ -22,14 +22,13 @@ from torch import Tensor
 from landscape.objectives import Evaluation
 from landscape.problems import Problem
 from landscape.recorders import Recorder
-from landscape.runs import Run
 
 from .config import OWN, TrainConfig, settings_group
 from .data import balanced_subset
 from .failures import FiniteWatch
 from .jobs import Job, prepare
 from .methods import LABELS
-from .savepoints import config_of, find_state, forget_states, preempted, save_state
+from .savepoints import config_of, find_run, find_state, forget_states, preempted, save_state
 from .updates import make_update
 
 _EVALUATION_BATCH = 1000
@@ -118,7 +117,7 @@ def resume(
         KeyboardInterrupt: Ctrl-C.
     """
     out = Path(out)
-    run = Run(out)
+    run = find_run(out)
     config = config_of(run)
     if (config.data == OWN) != (own is not None):
         named = f"{run.problem['name']}: pass it as --problem" if own is None else "its own data"

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from landscape.locks import BusyError
 from landscape.recorders import Recorder
 from landscape.runs import Run
 from landscape.storage import RunFileError, write_whole
@@ -49,20 +50,38 @@ def save_state(
             other.unlink(missing_ok=True)
 
 
+def find_run(out: Path) -> Run:
+    """The run in a folder.
+
+    Raises:
+        RunFileError: There is none.
+    """
+    if (out / ".lock").is_file() and not (out / "run.json").is_file():
+        raise RunFileError(
+            f"{out}: training ended before its run had begun; there is nothing to go on from; "
+            "remove the folder and train anew"
+        )
+    return Run(out)
+
+
 def find_state(run: Run) -> dict[str, Any]:
     """The last saved state of a run, tensors on the CPU.
 
     Raises:
+        BusyError: Another process writes the run.
         ValueError: The run has finished, or there is no state.
         RunFileError: The file is damaged.
     """
+    if run.status == "running":
+        raise BusyError(f"{run.path}: another process trains it; wait for its end, or stop it")
     if run.status == "finished":
+        forget_states(run.path)  # a kill may have come in between
         raise ValueError(f"{run.path}: the run has finished; there is nothing to go on with")
     paths = _states(run.path)
     if not paths:
         raise ValueError(
             f"{run.path} holds no saved state to go on from: it ended before its first, or was "
-            "recorded by another loop; train anew into another --out"
+            "recorded by another loop; train anew into another --out, or remove the folder"
         )
     try:
         return torch.load(paths[-1], map_location="cpu", weights_only=True)
