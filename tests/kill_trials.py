@@ -57,14 +57,14 @@ def kept_in(results: Path) -> int:
     return 0
 
 
-def watch(start: Start, results: Path) -> Timeline:
-    """Run undisturbed to a good end and note when each point was kept."""
+def watch(start: Start, count: Callable[[], int], pause: float = 0.004) -> Timeline:
+    """Run undisturbed to a good end and note when each point was kept, by counting them."""
     begin, times = time.monotonic(), []
     process = start()
     while process.poll() is None:
         now = time.monotonic() - begin
-        times.extend([now] * (kept_in(results) - len(times)))
-        time.sleep(0.004)
+        times.extend([now] * (count() - len(times)))
+        time.sleep(pause)
     finish(process)
     return Timeline(times, time.monotonic() - begin)
 
