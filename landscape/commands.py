@@ -34,6 +34,9 @@ def _train(parser: Parser, argv: list[str], companion: Companion) -> int:
     path = (_resumed if parser.peek(argv, "--resume") else _trained)(parser, argv, companion)
     from landscape.runs import Run
 
+    if not path.exists():  # the disk took nothing, which was said
+        print(f"{path}: nothing was recorded", file=sys.stderr)
+        return 1
     run = Run(path)
     if run.reason:
         print(f"{path}: {run.reason}", file=sys.stderr)

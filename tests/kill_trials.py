@@ -177,9 +177,9 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    """Look again and again, for two minutes at most."""
-    deadline = time.monotonic() + 120
+def wait_until(holds: Callable[[], bool], seconds: float = 120, pause: float = 0.004) -> None:
+    """Look again and again, for two minutes at most unless told otherwise."""
+    deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, "waited for two minutes"
-        time.sleep(0.004)
+        assert time.monotonic() < deadline, f"waited for {seconds:.0f} s"
+        time.sleep(pause)

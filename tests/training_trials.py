@@ -44,7 +44,9 @@ def rows_in(path):
 def await_rows(process, path, rows, known=0):
     """Wait for so many rows in a segment beyond those that are known, or for the end."""
     wait_until(
-        lambda: process.poll() is not None or (segments_in(path) > known and rows_in(path) >= rows)
+        lambda: process.poll() is not None or (segments_in(path) > known and rows_in(path) >= rows),
+        seconds=600,
+        pause=0.02,
     )
 
 

@@ -10,6 +10,7 @@ train(PRESETS["fashion-aace"](), "runs/a")
 
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -28,7 +29,7 @@ from .data import balanced_subset
 from .failures import FiniteWatch
 from .jobs import Job, prepare
 from .methods import LABELS
-from .savepoints import config_of, find_run, find_state, forget_states, preempted, save_state
+from .savepoints import config_of, find_run, find_state, forget_states, save_state, stopped_by
 from .updates import make_update
 
 _EVALUATION_BATCH = 1000
@@ -157,10 +158,7 @@ def _run(
             _keep(job, recorder, out, test_part)
         while job.step < config.steps:
             if signals:
-                save_state(out, job.state, recorder, config.on_record_error)
-                if signals[0] == "SIGINT":
-                    raise KeyboardInterrupt(f"stopped by SIGINT; go on by --resume {out}")
-                recorder.fail(preempted(out, job.step))
+                _stop(job, recorder, out, signals[0])
                 return out
             _make_step(job, recorder, watch)
             if job.step % config.checkpoint_every == 0 and job.step < config.steps:
@@ -173,6 +171,17 @@ def _run(
         recorder.summary |= told
     forget_states(out)
     return out
+
+
+def _stop(job: Job, recorder: Recorder, out: Path, signal_name: str) -> None:
+    """End as a signal asked for; what the run goes on from is kept, where the disk takes it."""
+    save_state(out, job.state, recorder, job.config.on_record_error)
+    told = stopped_by(signal_name, out, job.step)
+    if not recorder.recording_goes_on:  # the run has ended before and can't tell it
+        warnings.warn(told, RuntimeWarning, stacklevel=2)
+    if signal_name == "SIGINT":
+        raise KeyboardInterrupt(told)
+    recorder.fail(told)
 
 
 def _make_step(job: Job, recorder: Recorder, watch: FiniteWatch) -> None:

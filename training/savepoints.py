@@ -33,6 +33,7 @@ def save_state(
     Raises:
         OSError: It can't be written, with "stop".
     """
+    recorder.flush()  # which may find that nothing is recorded any more
     if not recorder.recording_goes_on:
         return
     try:
@@ -90,9 +91,11 @@ def find_state(run: Run) -> dict[str, Any]:
 
 
 def forget_states(out: Path) -> None:
-    """Remove what a finished run no longer needs."""
-    for path in _states(out):
-        path.unlink(missing_ok=True)
+    """Remove what a run no longer needs, if it has finished."""
+    paths = _states(out)
+    if paths and Run(out).status == "finished":
+        for path in paths:
+            path.unlink(missing_ok=True)
 
 
 def config_of(run: Run) -> TrainConfig:
@@ -110,10 +113,22 @@ def config_of(run: Run) -> TrainConfig:
     return TrainConfig(**{**run.config, "lr_drops": tuple(run.config["lr_drops"])})
 
 
-def preempted(out: Path, step: int) -> str:
-    """Why a run has ended that was asked to make room, and how it goes on."""
-    command = f"landscape train --resume {shlex.quote(str(out))}"
-    return f"{_PREEMPTED} after {step} updates; `{command}` goes on"
+def stopped_by(signal: str, out: Path, step: int) -> str:
+    """Why a run has ended that was told to, and from where it goes on.
+
+    Args:
+        signal: The signal's name.
+        out: The run's folder.
+        step: Updates made.
+    """
+    ended, states = f"stopped by {signal} after {step} updates", _states(out)
+    if not states:
+        return f"{ended}; no state of training could be saved, so that it can't go on"
+    command = f"`landscape train --resume {shlex.quote(str(out))}` goes on"
+    last = int(states[-1].stem.removeprefix("state-"))
+    if last < step:
+        command += f" from update {last}, the last state that could be saved"
+    return f"{ended}; {command}"
 
 
 def is_preempted(run: Run) -> bool:
