@@ -273,11 +273,6 @@ class Recorder:
         """Whether steps are recorded still: the run has not ended, and its disk takes them."""
         return self._writing is not None and not self._ended
 
-    @property
-    def not_finite(self) -> int | None:
-        """First step whose loss or perturbed loss was not finite, known at most 20 steps later."""
-        return None if self._writing is None else self._writing.not_finite
-
     def add_evaluation(self, test_loss: float, test_accuracy: float) -> None:
         """Record test loss [nats] and accuracy [fraction] at the weights as they are now."""
         self._check_open()
