@@ -8,9 +8,10 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from landscape.flat_vectors import FlatVectors, HostCopy, encoded
+from landscape.modules import buffers_of
 from landscape.recording import Recording
 from landscape.sketches import Sketcher
 from landscape.step_measures import PRODUCTS, agreement, cosines_of
@@ -137,6 +138,19 @@ class StepWriting:
                 writer.add_window(start, stop, count, *agreement(count, square))
 
         self.put(write)
+
+    def save_checkpoint(self, step: int, model: nn.Module) -> None:
+        """Write theta and all buffers of the model after `step` updates.
+
+        Raises:
+            BaseException: What stopped the thread.
+        """
+        theta = HostCopy(self._theta.now().float())
+        buffers = {
+            name: (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+            for name, value in buffers_of(model).items()
+        }
+        self.put(lambda writer: writer.save_checkpoint(step, theta.numpy(), buffers), theta.bytes)
 
     def wait(self) -> None:
         """Wait until readers see all that was given.
