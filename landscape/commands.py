@@ -36,6 +36,9 @@ def _train(parser: Parser, argv: list[str], companion: Companion) -> int:
         return 0
     from landscape.runs import Run
 
+    if not path.exists():  # the disk took nothing, which was said
+        print(f"{path}: nothing was recorded", file=sys.stderr)
+        return 1
     run = Run(path)
     if run.reason:
         print(f"{path}: {run.reason}", file=sys.stderr)

@@ -20,7 +20,8 @@ from landscape.problems import Problem
 from landscape.provenance import describe_environment
 from landscape.runs import Run
 from landscape.states import load_state
-from landscape.storage import RunFileError, short_hash
+from landscape.storage import short_hash
+from landscape.weight_files import files_of_weights
 from landscape.writers import RunWriter
 
 
@@ -37,7 +38,8 @@ def import_checkpoints(
     """Make one finished run of files of weights; it has checkpoints, and no rows of steps.
 
     The folder appears when it is whole, or not at all. `run.provenance["imported_from"]` tells of
-    each file its path, SHA-256, step, and what was done to its tensors.
+    each file its path, SHA-256, step, and what was done to its tensors; of shards the SHA-256 is
+    that of their index and of them, one after the other.
 
     Args:
         paths: Files that `landscape.states.load_state` reads, one for each checkpoint.
@@ -103,8 +105,11 @@ class _Source:
     def check(cls, step: int, path: Path, model: nn.Module) -> "_Source":
         """Read a file once to see whether it fits."""
         _, notes = _loaded(model, path)
-        with path.open("rb") as file:
-            return cls(step, path, hashlib.file_digest(file, "sha256").hexdigest(), notes)
+        digest = hashlib.sha256()
+        for part in files_of_weights(path):
+            with part.open("rb") as file:
+                hashlib.file_digest(file, lambda: digest)
+        return cls(step, path, digest.hexdigest(), notes)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -191,8 +196,7 @@ def number_files(
     if not files:
         raise ValueError("expected files of weights to import, got none; as epoch-*.pt")
     for path in files:
-        if not path.is_file():
-            raise RunFileError(f"{path}: no such file")
+        files_of_weights(path)
     numbers = _numbers_in_names(files)
     if steps is None:
         if numbers is None:

@@ -4,25 +4,24 @@ One update takes two backward passes on the same batch: `first_step` adds the di
 `second_step` puts the weights back and lets the base optimizer use the gradient found there.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 
+from landscape.batchnorm import frozen_batchnorm as frozen_batchnorm
 from landscape.displacements import adaptive_names, metric_of, next_displacement
 from landscape.perturbations import Perturbation, sam
-from landscape.sam_parts import (
-    Gradients,
+from landscape.sam_checks import (
+    check_closures,
+    check_displaced,
     check_gradients,
-    final_gradients,
-    loaded_memory,
-    mean_gradients,
-    times,
-    unscale,
+    check_not_displaced,
+    check_rate,
+    check_scalers,
 )
+from landscape.sam_parts import Gradients, final_gradients, loaded_memory, mean_gradients, unscale
 
 _SAM = sam()
 _OWN_STATE = "perturbation"  # beside "state" and "param_groups" of the base optimizer
@@ -97,11 +96,7 @@ class SAM(torch.optim.Optimizer):
         self.displacement: list[Tensor] | None = None
         metric_of(perturbation, self._parameters(), self._adaptive())
         self._first_lr = float(self.param_groups[0].get("lr", 0.0))
-        if perturbation.schedule == "lr" and not self._first_lr > 0:
-            raise ValueError(
-                f"{perturbation.label} follows the learning rate and needs one above 0 to begin "
-                f"with, got {self._first_lr:g}"
-            )
+        check_rate(perturbation, self._first_lr)
         self._updates = 0
         self._memory: Gradients | None = None
         self._forget()
@@ -126,11 +121,7 @@ class SAM(torch.optim.Optimizer):
         Raises:
             RuntimeError: No gradients, or the weights are displaced already.
         """
-        if self._ascents == self.perturbation.ascent_steps:
-            raise RuntimeError(
-                f"first_step came {times(self._ascents + 1)}: the weights are displaced "
-                "already; call second_step after the backward at the displaced weights"
-            )
+        check_not_displaced(self.perturbation, self._ascents)
         params = self._parameters()
         check_gradients(params, "first_step", "perturbation.loss(model(inputs), targets)")
         if scaler is not None:
@@ -213,12 +204,8 @@ class SAM(torch.optim.Optimizer):
             RuntimeError: `first_step` did not come before, there are no gradients, or one of the
                 two steps has a scaler and the other has none.
         """
-        if scaler is not self._scaler and (self._weights is not None or self._chunks):
-            given, missing = ("second_step", "first_step")[:: 1 if self._scaler is None else -1]
-            raise RuntimeError(
-                f"{given} was given a scaler that {missing} was not: both gradients are scaled and "
-                f"both have to be unscaled; call {missing}(scaler=scaler)"
-            )
+        if self._weights is not None or self._chunks:
+            check_scalers(self._scaler, scaler)
         params = self._parameters()
         if self._chunks and self._weights is None:
             gradients = mean_gradients([found for found, _ in self._chunks])
@@ -270,18 +257,7 @@ class SAM(torch.optim.Optimizer):
             ValueError: The perturbation has its own loss and there is no perturbation_closure.
             RuntimeError: A closure left no gradients. The weights are as they were before.
         """
-        if closure is None:
-            raise TypeError(
-                "SAM.step needs a closure that computes the loss and calls backward, as it takes "
-                "the gradient twice; or call first_step and second_step, with a gradient scaler as "
-                "second_step(scaler=scaler) in place of scaler.step(optimizer)"
-            )
-        if perturbation_closure is None and self.perturbation.has_own_loss:
-            raise ValueError(
-                f"{self.perturbation.label} follows a loss of its own: the first backward must be "
-                "of perturbation.loss(logits, targets), not of the task loss; pass "
-                "step(closure, perturbation_closure)"
-            )
+        check_closures(self.perturbation, closure, perturbation_closure)
         firsts = closure if perturbation_closure is None else perturbation_closure
         seconds = [closure] if callable(closure) else list(closure)
         firsts = [firsts] if callable(firsts) else list(firsts)
@@ -372,36 +348,5 @@ class SAM(torch.optim.Optimizer):
         self._weights, self._ascents = None, 0
 
     def _check_displaced(self, method: str) -> None:
-        if self._weights is None:
-            raise RuntimeError(
-                f"{method} came without first_step: there are no weights to go back to; call "
-                "first_step after the first backward"
-            )
-        steps = self.perturbation.ascent_steps
-        if self._ascents < steps:
-            raise RuntimeError(
-                f"{method} came too early: {self.perturbation.label} takes {steps} ascent steps "
-                f"and first_step came {times(self._ascents)}; go on with backward and first_step"
-            )
+        check_displaced(self.perturbation, self._weights is not None, self._ascents, method)
         check_gradients(self._parameters(), method, "the task loss at the new weights")
-
-
-@contextmanager
-def frozen_batchnorm(model: nn.Module) -> Iterator[None]:
-    """Keep BatchNorm buffers as they are while the block runs; batch statistics are still used.
-
-    For the second pass of SAM: running means and variances and `num_batches_tracked` belong to the
-    batches seen at w. Layers in eval mode and layers without running statistics behave as always.
-
-    Args:
-        model: The model, or any part of it. Only torch's BatchNorm layers are known.
-    """
-    layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    tracking = [layer.track_running_stats for layer in layers]
-    try:
-        for layer in layers:
-            layer.track_running_stats = False
-        yield
-    finally:
-        for layer, track in zip(layers, tracking, strict=True):
-            layer.track_running_stats = track

@@ -1,9 +1,6 @@
 """What a training loop calls to record its run: ours or the user's own."""
 
-import warnings
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -12,18 +9,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from landscape.flat_vectors import FlatVectors, HostCopy, Vectors
-from landscape.objectives import buffers_of, layout_of
-from landscape.optimizers import SAM
+from landscape.flat_vectors import FlatVectors, Vectors
+from landscape.guarded_writing import GuardedWriting, reason_of
+from landscape.modules import layout_of
+from landscape.optimizer_settings import method_label, optimizer_settings, perturbation_label
 from landscape.provenance import describe_environment
 from landscape.ranks import present_ranks
 from landscape.recording import BUDGET, SKETCH, Recording, choose_recording
 from landscape.runs import Run
-from landscape.step_measures import StepMeasures
+from landscape.step_measures import StepMeasures, effective_samples
 from landscape.step_writing import StepWriting
 from landscape.writers import RunWriter
-
-_TENSORS = ("params", "param_names")  # of a parameter group, beside its options
 
 
 class Recorder:
@@ -115,7 +111,7 @@ class Recorder:
             sketch_seed=sketch_seed,
         )
         self._set_up(model, optimizer, recording, checkpoint_every, on_error)
-        settings = _optimizer_settings(optimizer)
+        settings = optimizer_settings(optimizer)
         config = {**settings, "checkpoint_every": checkpoint_every} if config is None else config
         create = partial(
             RunWriter.create,
@@ -123,7 +119,7 @@ class Recorder:
             config=config,
             problem={"name": None, "options": {}} if problem is None else problem,
             layout=layout,
-            method=_method_label(optimizer) if method is None else method,
+            method=method_label(optimizer) if method is None else method,
             group=group,
             color=color,
             total_steps=total_steps,
@@ -133,9 +129,7 @@ class Recorder:
                 "seed": config.get("seed"),
                 "ranks": present_ranks().world,
                 "optimizer": settings,
-                "perturbation": optimizer.perturbation.label
-                if isinstance(optimizer, SAM)
-                else None,
+                "perturbation": perturbation_label(optimizer),
             },
         )
         self._begin(create)
@@ -143,7 +137,7 @@ class Recorder:
             self._guarded(self._checkpoint)
             self.flush()  # what can't be written is better known before training
         except BaseException as error:
-            self.fail(_reason(error))
+            self.fail(reason_of(error))
             raise
 
     @classmethod
@@ -204,7 +198,7 @@ class Recorder:
         self._saved, self._waited = -1, 0.0
         self._theta = FlatVectors(model, optimizer, [entry.name for entry in layout_of(model)])
         self._measures = StepMeasures(self._theta.size, self._theta.device)
-        self._writing: StepWriting | None = None
+        self._writing: GuardedWriting | None = None
         self._ended = False
 
     def _begin(self, make_writer: Callable[[], RunWriter]) -> None:
@@ -212,18 +206,10 @@ class Recorder:
 
         Of the ranks of a torchrun job the first one alone records.
         """
-        if not present_ranks().first:
-            return
-        try:
-            self._writer = make_writer()
-        except FileExistsError:
-            raise
-        except OSError as error:
-            if not self._go_on:
-                raise
-            _say_unrecorded(error, 0)
-            return
-        self._writing = StepWriting(self._writer, self._theta, self.recording)
+        if present_ranks().first:
+            self._writing = GuardedWriting(
+                make_writer, self._theta, self.recording, go_on=self._go_on
+            )
 
     def step(
         self,
@@ -260,14 +246,14 @@ class Recorder:
             OSError: An earlier step could not be written, with `on_error="stop"`.
         """
         self._check_open()
-        if self._writing is None:
+        if not self.recording_goes_on:
             self.steps += 1
             return
         e = self._theta.flat(displacement, "displacement")
         g = self._theta.flat(gradient, "gradient")
         h = self._theta.flat(perturbed_gradient, "perturbed_gradient")
         lr = self._optimizer.param_groups[0]["lr"]
-        effective = None if sample_weights is None else _effective_samples(sample_weights)
+        effective = None if sample_weights is None else effective_samples(sample_weights)
         given = (loss, accuracy, lr, epoch, perturbed_loss, effective)
         products = self._measures.measure(self.steps, e, g, h)
         self.steps += 1
@@ -278,12 +264,7 @@ class Recorder:
     @property
     def recording_goes_on(self) -> bool:
         """Whether steps are recorded still: the run has not ended, and its disk takes them."""
-        return self._writing is not None and not self._ended
-
-    @property
-    def not_finite(self) -> int | None:
-        """First step whose loss or perturbed loss was not finite, known at most 20 steps later."""
-        return None if self._writing is None else self._writing.not_finite
+        return self._writing is not None and self._writing.goes_on and not self._ended
 
     def add_evaluation(self, test_loss: float, test_accuracy: float) -> None:
         """Record test loss [nats] and accuracy [fraction] at the weights as they are now."""
@@ -314,7 +295,7 @@ class Recorder:
             ValueError: The run has ended, or training goes on unrecorded.
         """
         self.flush()
-        if self._writing is None:
+        if self._writing is None or not self._writing.goes_on:
             raise ValueError("training goes on unrecorded; there is no run to resume")
         return {
             "steps": self.steps,
@@ -343,13 +324,7 @@ class Recorder:
         self._check_open()
         self._ended = True
         if self._writing is not None:
-            self._fail(self._writing, reason)
-
-    def _fail(self, writing: StepWriting, reason: str) -> None:
-        error = writing.stop()
-        if error is not None and _reason(error) not in reason:
-            reason = f"{reason}; recording had stopped: {_reason(error)}"
-        self._writer.fail(reason, steps=self.steps)
+            self._writing.fail(reason, self.steps)
 
     def __enter__(self) -> "Recorder":
         return self
@@ -363,81 +338,26 @@ class Recorder:
         if self._ended:
             return
         if error is not None:
-            self.fail(_reason(error))
+            self.fail(reason_of(error))
             return
         try:
             self.finish()
         except BaseException as problem:
-            self.fail(_reason(problem))
+            self.fail(reason_of(problem))
             raise
 
     def _check_open(self) -> None:
         if self._ended:
             raise ValueError("the run has ended and is frozen; record into a new folder")
 
-    def _guarded(self, write: Callable[[StepWriting], None]) -> None:
+    def _guarded(self, job: Callable[[StepWriting], None]) -> None:
         """Write, if anything is written; on an error go on unrecorded where that was asked for."""
-        if self._writing is None:
-            return
-        try:
-            write(self._writing)
-        except OSError as error:
-            if not self._go_on or error is not self._writing.error:
-                raise
-            writing, self._writing = self._writing, None
-            _say_unrecorded(error, self.steps)
-            with suppress(OSError):  # then the run reads as died
-                self._fail(writing, f"training went on unrecorded: {_reason(error)}")
+        if self._writing is not None:
+            self._writing.write(job, self.steps)
 
     def _checkpoint(self, writing: StepWriting) -> None:
         step = self.steps
         if step > 0:
             writing.close_window(max(self._saved, 0), step, self._measures.close_window())
-        theta = HostCopy(self._theta.now().float())
-        buffers = {
-            name: (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-            for name, value in buffers_of(self._model).items()
-        }
-        writing.put(
-            lambda writer: writer.save_checkpoint(step, theta.numpy(), buffers), theta.bytes
-        )
+        writing.save_checkpoint(step, self._model)
         self._saved = step
-
-
-def _effective_samples(weights: Tensor) -> Tensor:
-    """Return (Σ s)² / (n Σ s²), between 1/n and 1; NaN where all are zero."""
-    wide = weights.detach().reshape(-1).float()
-    return wide.sum().square() / (wide.square().sum() * wide.numel())
-
-
-def _say_unrecorded(error: BaseException, step: int) -> None:
-    warnings.warn(
-        f"training goes on unrecorded from about step {step}: {error}", RuntimeWarning, stacklevel=4
-    )
-
-
-def _optimizer_settings(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Return the optimizer's class and options, and the perturbation of a SAM."""
-    inner = optimizer.base_optimizer if isinstance(optimizer, SAM) else optimizer
-    group = optimizer.param_groups[0]
-    options = {k: float(v) if isinstance(v, Tensor) else v for k, v in group.items()}
-    plain = (bool, int, float, str, list, tuple, type(None))
-    settings = {
-        "optimizer": type(inner).__name__,
-        "options": {k: v for k, v in options.items() if k not in _TENSORS and isinstance(v, plain)},
-    }
-    if isinstance(optimizer, SAM):
-        settings["perturbation"] = asdict(optimizer.perturbation)
-    return settings
-
-
-def _method_label(optimizer: torch.optim.Optimizer) -> str:
-    if not isinstance(optimizer, SAM):
-        return type(optimizer).__name__
-    word = optimizer.perturbation.word
-    return "SAM+AACE" if word == "AACE" else word
-
-
-def _reason(error: BaseException) -> str:
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

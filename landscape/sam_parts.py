@@ -76,17 +76,3 @@ def loaded_memory(memory: Memory | None, params: Sequence[Tensor]) -> Gradients 
         None if m is None else m.detach().clone().to(p.device)
         for m, p in zip(memory, params, strict=True)
     ]
-
-
-def check_gradients(params: Sequence[Tensor], method: str, loss: str) -> None:
-    """Raise RuntimeError unless there is a gradient."""
-    if all(p.grad is None for p in params):
-        raise RuntimeError(
-            f"{method} needs gradients and no parameter has one: call backward() on {loss} "
-            "first, with gradients enabled (no torch.no_grad)"
-        )
-
-
-def times(count: int) -> str:
-    """Return a count as once, twice, 3 times."""
-    return {1: "once", 2: "twice"}.get(count, f"{count} times")

@@ -1,7 +1,8 @@
 """Files of weights: read without running code, taken out of what is around them, put into a model.
 
-Known are safetensors files and what `torch.save` wrote of a state dict: bare, inside a checkpoint
-({"model": ...}, {"state_dict": ...}), under the names that a module around the model gives.
+Known are safetensors files, whole or in the shards that an index lists, and what `torch.save` wrote
+of a state dict: bare, inside a checkpoint ({"model": ...}, {"state_dict": ...}), under the names
+that a module around the model gives.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from landscape.storage import RunFileError
+from landscape.weight_files import files_of_weights, read_shards
 
 State = dict[str, Tensor]
 
@@ -27,14 +29,14 @@ def load_state(model: nn.Module, path: str | Path) -> list[str]:
     Args:
         model: The model; changed in place. A tied tensor may stand in the file under any of its
             names.
-        path: A .safetensors file, or one that `torch.save` wrote. Nothing is unpickled beyond
-            tensors and plain values.
+        path: A .safetensors file; the index of one in shards, or the folder of either; or a file
+            that `torch.save` wrote. Nothing is unpickled beyond tensors and plain values.
 
     Returns:
         What was done to the file's tensors to fit the model, in words.
 
     Raises:
-        RunFileError: If the file is missing, damaged, or holds no state dict.
+        RunFileError: If the file or a shard of it is missing or damaged, or holds no state dict.
         ValueError: If names or shapes are not exactly those of the model.
     """
     path = Path(path)
@@ -52,8 +54,9 @@ def load_state(model: nn.Module, path: str | Path) -> list[str]:
 
 
 def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise RunFileError(f"{path}: no such file")
+    path, *shards = files_of_weights(path)
+    if shards:
+        return read_shards(path)
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)

@@ -147,6 +147,12 @@ def cosines_of(products: Mapping[str, float]) -> dict[str, float]:
     }
 
 
+def effective_samples(weights: Tensor) -> Tensor:
+    """Return (Σ s)² / (n Σ s²) of weights [sample], between 1/n and 1; NaN where all are zero."""
+    wide = weights.detach().reshape(-1).float()
+    return wide.sum().square() / (wide.square().sum() * wide.numel())
+
+
 def agreement(count: float, square: float) -> tuple[float, float]:
     """Return resultant length and mean cosine over pairs of n unit vectors, from ‖their sum‖².
 

@@ -8,9 +8,10 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from landscape.flat_vectors import FlatVectors, HostCopy, encoded
+from landscape.modules import buffers_of
 from landscape.recording import Recording
 from landscape.sketches import Sketcher
 from landscape.step_measures import PRODUCTS, agreement, cosines_of
@@ -20,7 +21,7 @@ from landscape.writers import RunWriter
 GIVEN = ("loss", "accuracy", "lr", "epoch", "perturbed_loss", "effective_samples")
 """What a training loop gives beside vectors, in the order of a step's numbers."""
 
-_TOGETHER = 10  # steps whose numbers leave the device together: a NaN is known within 20
+_TOGETHER = 10  # steps whose numbers leave the device together
 _SECONDS = 0.5  # or those of this time, so that slow runs can be watched
 _PENDING_BYTES = 16 << 20  # or until their vectors take this much
 _QUEUE_BYTES = 1 << 30  # may wait for the disk
@@ -31,8 +32,6 @@ class _Step:
     """What one step left to be written."""
 
     step: int
-    losses: tuple[int, ...]
-    """Places of the losses that were given: those that must be finite."""
     numbers: Tensor
     """float64: `GIVEN`, then `PRODUCTS`."""
     sketch: Tensor | None = None
@@ -48,18 +47,13 @@ class StepWriting:
         writer: Writes the run. From now on only the thread may call it, until `stop`.
         theta: Theta and its tensors.
         recording: What is kept of each step.
-
-    Attributes:
-        not_finite: First step whose loss or perturbed loss was given and not finite.
     """
 
     def __init__(self, writer: RunWriter, theta: FlatVectors, recording: Recording) -> None:
-        self.not_finite: int | None = None
         self._writer, self._theta, self._recording = writer, theta, recording
         self._sketcher = Sketcher(theta.size, recording.sketch, recording.sketch_seed, theta.device)
         self._pending: list[_Step] = []
         self._bytes, self._handed = 0, time.monotonic()
-        self._unchecked: tuple[list[tuple[int, tuple[int, ...]]], HostCopy] | None = None
         self._thread = WriterThread(limit=_QUEUE_BYTES, idle=writer.flush)
 
     @property
@@ -90,9 +84,7 @@ class StepWriting:
         Raises:
             BaseException: What stopped the thread.
         """
-        losses = tuple(GIVEN.index(name) for name in ("loss", "perturbed_loss"))
-        losses = tuple(place for place in losses if given[place] is not None)
-        made = _Step(step, losses, torch.cat([_on_device(given, products), products]))
+        made = _Step(step, torch.cat([_on_device(given, products), products]))
         if displacement is not None:
             made.sketch = self._sketcher(displacement)
             made.tensor_norms = self._theta.norms_by_tensor(displacement)
@@ -123,8 +115,6 @@ class StepWriting:
         size += sum(copy.bytes for copy in (numbers, sketches, norms) if copy is not None)
         moved = [made.step for made in steps if made.sketch is not None]
         whole = [(made.step, made.vector) for made in steps if made.vector is not None]
-        self._check_finite()
-        self._unchecked = [(made.step, made.losses) for made in steps], numbers
         known = [made.step for made in steps]
         self._thread.put(partial(self._write_rows, known, numbers, moved, sketches, norms))
         self._thread.put(partial(self._write_vectors, whole, scales), size)
@@ -149,6 +139,19 @@ class StepWriting:
 
         self.put(write)
 
+    def save_checkpoint(self, step: int, model: nn.Module) -> None:
+        """Write theta and all buffers of the model after `step` updates.
+
+        Raises:
+            BaseException: What stopped the thread.
+        """
+        theta = HostCopy(self._theta.now().float())
+        buffers = {
+            name: (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+            for name, value in buffers_of(model).items()
+        }
+        self.put(lambda writer: writer.save_checkpoint(step, theta.numpy(), buffers), theta.bytes)
+
     def wait(self) -> None:
         """Wait until readers see all that was given.
 
@@ -157,7 +160,6 @@ class StepWriting:
         """
         self.put(RunWriter.flush_all)
         self._thread.wait()
-        self._check_finite()
 
     def stop(self) -> BaseException | None:
         """End the thread after what it was given; returns what stopped it before, if so."""
@@ -167,16 +169,6 @@ class StepWriting:
             self._thread.error = self._thread.error or error
         self._thread.stop()
         return self._thread.error
-
-    def _check_finite(self) -> None:
-        """Look at the losses that were handed over last time, which have arrived meanwhile."""
-        if self._unchecked is None or self.not_finite is not None:
-            return
-        steps, numbers = self._unchecked
-        for (step, losses), values in zip(steps, numbers.numpy(), strict=True):
-            if not np.isfinite(values[list(losses)]).all():
-                self.not_finite = step
-                return
 
     def _write_rows(
         self,

@@ -234,6 +234,13 @@ def write_whole(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes left of whole files; nobody may be writing in the folder."""
+    for path in folder.glob(".*.tmp"):
+        if path.is_file():
+            path.unlink()
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write JSON atomically, with sorted keys."""
     with write_whole(path) as temporary:

@@ -20,7 +20,14 @@ from landscape.locks import BusyError
 from landscape.result_files import SCHEMA_VERSION
 from landscape.runs import COLUMNS, Run, find_runs
 from landscape.step_files import StepFile
-from landscape.storage import plain, require_space, short_hash, write_json, write_whole
+from landscape.storage import (
+    plain,
+    remove_unfinished,
+    require_space,
+    short_hash,
+    write_json,
+    write_whole,
+)
 from landscape.vectors import STORED, chunk_of, sync_files, write_vectors
 
 _FLUSH_ROWS, _FLUSH_SECONDS = 64, 1.0
@@ -166,6 +173,8 @@ class RunWriter:
                     f"{path}: to resume at step {step}, all updates before it must be recorded; "
                     f"got {len(rows)} rows; resume at an earlier checkpoint"
                 )
+            for folder in (path, *path.glob("segment-*/snapshots")):
+                remove_unfinished(folder)
             number = 1 + int(segments.find_segments(path)[-1].path.name.removeprefix("segment-"))
             for name in ("reason", "missing_from"):
                 header.pop(name, None)

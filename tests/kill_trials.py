@@ -57,14 +57,14 @@ def kept_in(results: Path) -> int:
     return 0
 
 
-def watch(start: Start, results: Path) -> Timeline:
-    """Run undisturbed to a good end and note when each point was kept."""
+def watch(start: Start, count: Callable[[], int], pause: float = 0.004) -> Timeline:
+    """Run undisturbed to a good end and note when each point was kept, by counting them."""
     begin, times = time.monotonic(), []
     process = start()
     while process.poll() is None:
         now = time.monotonic() - begin
-        times.extend([now] * (kept_in(results) - len(times)))
-        time.sleep(0.004)
+        times.extend([now] * (count() - len(times)))
+        time.sleep(pause)
     finish(process)
     return Timeline(times, time.monotonic() - begin)
 
@@ -177,9 +177,9 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    """Look again and again, for two minutes at most."""
-    deadline = time.monotonic() + 120
+def wait_until(holds: Callable[[], bool], seconds: float = 120, pause: float = 0.004) -> None:
+    """Look again and again, for two minutes at most unless told otherwise."""
+    deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, "waited for two minutes"
-        time.sleep(0.004)
+        assert time.monotonic() < deadline, f"waited for {seconds:.0f} s"
+        time.sleep(pause)

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import save_torch_state_dict
 from torch import nn
 
 from app import main, shell
@@ -195,6 +196,33 @@ def test_a_failure_while_writing_leaves_nothing_behind(old, tmp_path):
     run = import_checkpoints(files, tmp_path / "new/runs/old", problem)
     assert len(run.checkpoints) == 3
     assert [path.name for path in (tmp_path / "new/runs").iterdir()] == ["old"]
+
+
+def test_folders_of_shards_become_a_run_with_one_digest_each(landscape, old, tmp_path):
+    kept, _ = old
+    for step in (20, 100):
+        folder = tmp_path / f"checkpoint-{step}"
+        state = torch.load(tmp_path / f"ep-{step}.pt")["state_dict"]
+        folder.mkdir()
+        save_torch_state_dict(state, str(folder), max_shard_size=80)
+    done = landscape(
+        *("import", "checkpoint-100", "checkpoint-20", "--problem", "net.py:make"),
+        *("--out", "runs/old"),
+    )
+    assert done.returncode == 0, done.stderr
+    run = Run(tmp_path / "runs/old")
+    assert run.checkpoints == (20, 100)
+    for step in run.checkpoints:
+        np.testing.assert_array_equal(run.checkpoint(step).theta, kept[step][0])
+    index, *shards = [*folder.glob("*.json"), *sorted(folder.glob("*.safetensors"))]
+    assert len(shards) > 1
+    content = b"".join(path.read_bytes() for path in (index, *shards))
+    source = run.provenance["imported_from"][-1]
+    assert source["sha256"] == hashlib.sha256(content).hexdigest()
+    shards[0].unlink()
+    done = landscape("import", folder, "--problem", "net.py:make", "--out", "b", "--steps", "1")
+    assert done.returncode == 2
+    assert f"must lie beside it and don't: {shards[0].name}" in done.stderr
 
 
 def test_frozen_parameters_must_be_those_of_the_problem(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kill_trials import finish, kill, kill_a_rank, kill_along, wait_until, watch
+from kill_trials import finish, kept_in, kill, kill_a_rank, kill_along, wait_until, watch
 
 from landscape.result_files import load_result
 from landscape.writers import RunWriter
@@ -124,7 +124,7 @@ def undisturbed(original, tmp_path_factory):
     """The digest and the timeline of one process that nobody disturbs."""
     folder = tmp_path_factory.mktemp("undisturbed")
     shutil.copytree(original.parent, folder, dirs_exist_ok=True)
-    line = watch(lambda: start(folder / "run"), folder / "run" / "results")
+    line = watch(lambda: start(folder / "run"), lambda: kept_in(folder / "run" / "results"))
     return digest(folder / "run"), line
 
 
@@ -147,7 +147,8 @@ def test_a_torchrun_job_killed_three_times_once_in_one_rank_has_the_digest_of_on
 ):
     twin = tmp_path / "twin"
     shutil.copytree(original.parent, twin)
-    line = watch(lambda: start(twin / "run", ranks=2), twin / "run" / "results")
+    results = twin / "run" / "results"
+    line = watch(lambda: start(twin / "run", ranks=2), lambda: kept_in(results))
     assert digest(twin / "run") == undisturbed[0]
     moments, strikes = drawn(line, SEED_TORCHRUN), (kill, kill_a_rank)
     trials = kill_along(lambda: start(run, ranks=2), run / "results", line, moments, strikes)

@@ -2,9 +2,13 @@
 
 import contextlib
 import json
+import re
 import resource
+import signal
 import subprocess
 import sys
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,12 +17,15 @@ from torch import nn
 
 from landscape.recorders import Recorder
 from landscape.runs import Run
+from training.loop import train as train_all
+from training.presets import PRESETS
 
 STEPS = 400
 
 # 3001 numbers: a step in full takes 24 kB. The vector of step t holds t.
 TRAINER = f"""
 import json
+import re
 import resource
 import sys
 import warnings
@@ -106,7 +113,75 @@ def test_training_goes_on_unrecorded_where_that_was_asked_for_and_the_run_says_s
     assert run.reason.startswith("training went on unrecorded: OSError")
 
 
+TRAINING = """
+import json
+import resource
+import signal
+import sys
+import warnings
+from dataclasses import replace
+from training.loop import train
+from training.presets import PRESETS
+
+path, limit = sys.argv[1], int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+config = replace(
+    PRESETS["digits-sam"](), steps=400, checkpoint_every=5, evaluation_samples=60,
+    record="full", on_record_error="continue",
+)
+later = []
+
+def progress(done, total):
+    later.extend(told[:1])
+    if len(later) == 5 or done == 390:
+        signal.raise_signal(signal.SIGTERM)
+
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always")
+    train(config, path, progress=progress)
+print(json.dumps([str(w.message) for w in told]))
+"""
+
+
+def test_a_training_stopped_while_unrecorded_tells_from_which_state_it_goes_on(small):
+    words = [sys.executable, "-c", TRAINING, str(small[0] / "run"), str(small[1])]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told, run = json.loads(done.stdout), Run(small[0] / "run")
+    assert told[0].startswith("training goes on unrecorded from about step")
+    (state,) = run.path.glob("state-*.pt")
+    assert re.fullmatch(
+        r"stopped by SIGTERM after \d+ updates; `landscape train --resume .*/run` goes on from "
+        f"update {int(state.stem[-8:])}, the last state that could be saved",
+        told[-1],
+    )
+    assert run.reason.startswith("training went on unrecorded: OSError")
+
+
 UNWRITABLE = "/sys/landscape-run"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_training_stopped_without_any_state_names_no_command(number):
+    config = replace(PRESETS["digits-sgd"](), steps=4, on_record_error="continue")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with contextlib.suppress(KeyboardInterrupt):
+            train_all(config, UNWRITABLE, progress=lambda *_: signal.raise_signal(number))
+    signal.signal(signal.SIGINT, before)
+    assert str(told[-1].message) == (
+        f"stopped by {number.name} after 1 updates; no state of training could be saved, so that "
+        "it can't go on"
+    )
+
+
+@pytest.mark.filterwarnings("ignore:training goes on unrecorded")
+def test_a_command_that_could_record_nothing_ends_with_that(landscape):
+    words = ["--preset", "digits-sgd", "--steps", 3, "--on-record-error", "continue"]
+    done = landscape("train", *words, "--out", UNWRITABLE)
+    assert done.returncode == 1
+    assert f"{UNWRITABLE}: nothing was recorded" in done.stderr
 
 
 def recorder_of(path, on_error):
@@ -125,7 +200,6 @@ def test_a_folder_that_can_not_be_made_stops_before_training_or_is_said():
             recorder.step(1.0, displacement=torch.ones(8))
         recorder.add_evaluation(1.0, 0.5)
         recorder.flush()
-        assert recorder.not_finite is None
         with pytest.raises(ValueError, match="there is no run to resume"):
             recorder.state()
     assert recorder.steps == 5

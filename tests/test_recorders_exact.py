@@ -162,22 +162,6 @@ def test_effective_samples_are_a_share_of_the_batch(tmp_path):
     np.testing.assert_allclose(found, [1, 0.25, 9 / 10, np.nan, np.nan])
 
 
-def test_a_loss_that_is_not_finite_is_known_within_twenty_steps(tmp_path):
-    with recorder_of(tmp_path / "a", checkpoint_every=1000) as recorder:
-        for step in range(60):
-            recorder.step(torch.tensor(math.nan if step >= 13 else 1.0), perturbed_loss=1.0)
-            if recorder.not_finite is not None:
-                break
-        recorder.flush()
-        assert recorder.not_finite == 13
-        assert step < 13 + 20
-    with recorder_of(tmp_path / "b") as recorder:
-        recorder.step(1.0, perturbed_loss=math.inf)
-        recorder.step(1.0)
-        recorder.flush()
-        assert recorder.not_finite == 0
-
-
 def test_what_is_given_may_change_at_once(tmp_path):
     vector = torch.arange(34.0)
     loss, weights = torch.tensor(1.0), torch.ones(4)

@@ -2,14 +2,18 @@
 
 import argparse
 import copy
+import json
 
 import pytest
 import torch
-from safetensors.torch import save_file, save_model
+from huggingface_hub import save_torch_state_dict
+from safetensors.torch import load_file, save_file, save_model
 from torch import nn
 
 from landscape.runs import RunFileError
 from landscape.states import load_state
+
+ONE = torch.ones(1)
 
 
 def net(seed=0):
@@ -45,6 +49,91 @@ def test_state_comes_back_whole(tmp_path, name):
     model = net(0)
     assert load_state(model, store(other.state_dict(), tmp_path / name)) == []
     assert same(model.state_dict(), other.state_dict())
+
+
+def store_in_shards(state, folder):
+    """Store as Hugging Face does; here one shard for each tensor or two."""
+    save_torch_state_dict(state, str(folder), max_shard_size=24)
+    (index,) = folder.glob("*.index.json")
+    assert len([*folder.glob("model-0000?-of-0000?.safetensors")]) > 2
+    return index
+
+
+def test_shards_that_an_index_lists_are_one_state(tmp_path):
+    other = net(1)
+    index = store_in_shards(other.state_dict(), tmp_path)
+    for path in (index, tmp_path):
+        model = net(0)
+        assert load_state(model, path) == []
+        assert same(model.state_dict(), other.state_dict())
+
+
+def first_shard(index):
+    return sorted(index.parent.glob("model-*.safetensors"))[0]
+
+
+def rewrite(file, change):
+    save_file(change(load_file(file)), file)
+
+
+def remap(index, change):
+    held = json.loads(index.read_text())
+    index.write_text(json.dumps(held | {"weight_map": change(held["weight_map"])}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda i: first_shard(i).unlink(), r"1 of its \d shards must lie .*: model-00001-of"),
+        (lambda i: first_shard(i).write_bytes(b"x"), "model-00001-of.*: damaged or not a safe"),
+        (
+            lambda i: rewrite(first_shard(i), lambda s: dict(list(s.items())[1:]) or {"a": ONE}),
+            r"model-00001-of-\d+.safetensors must hold [01]\.\w+, and does not",
+        ),
+        (
+            lambda i: rewrite(first_shard(i), lambda s: s | {"1.running_var": ONE}),
+            r"holds 1.running_var, which the index has in model-0000[2-9]-of",
+        ),
+        (
+            lambda i: rewrite(first_shard(i), lambda s: s | {"2.weight": ONE}),
+            "holds 2.weight, which the index does not know",
+        ),
+        (lambda i: i.write_text("{}"), "damaged or not an index of shards"),
+        (lambda i: remap(i, lambda w: dict.fromkeys(w, "../a.safetensors")), "got ../a.safe"),
+        (lambda i: remap(i, lambda w: dict.fromkeys(w, "a.bin")), "got a.bin; save the model"),
+        (lambda i: remap(i, lambda w: {}), "beside the index, got none"),
+    ],
+    ids=[
+        "missing",
+        "damaged",
+        "lacks",
+        "twice",
+        "unknown",
+        "no map",
+        "outside",
+        "pickled",
+        "empty",
+    ],
+)
+def test_shards_that_do_not_fit_their_index_are_refused(tmp_path, spoil, message):
+    index = store_in_shards(net(1).state_dict(), tmp_path)
+    spoil(index)
+    with pytest.raises(RunFileError, match=message):
+        load_state(net(0), index)
+
+
+def test_a_folder_holds_one_file_of_weights(tmp_path):
+    other, model = net(1), net(0)
+    with pytest.raises(RunFileError, match=r"must hold one of .*, got none"):
+        load_state(model, tmp_path)
+    store(other.state_dict(), tmp_path / "model.safetensors")
+    load_state(model, tmp_path)
+    assert same(model.state_dict(), other.state_dict())
+    (tmp_path / "b.safetensors.index.json").touch()
+    with pytest.raises(
+        RunFileError, match=r"got b.safetensors.index.json, model.safetensors; name"
+    ):
+        load_state(model, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,86 +1,29 @@
 """Runs that were killed or stopped, taken up again: the bits of one that nobody disturbed."""
 
 import copy
-import os
 import re
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from kill_trials import kill, wait_until
+from kill_trials import kill
 from torch import nn
 from torch.nn import functional
+from training_trials import assert_same, await_rows, finish, start
 
+from landscape.locks import BusyError
 from landscape.problems import Problem
-from landscape.runs import Run
+from landscape.runs import Run, RunFileError
+from landscape.writers import RunWriter
 from training.loop import resume, train
 from training.presets import PRESETS
 
 STEPS, EVERY = 900, 60
 SETTINGS = ["--steps", STEPS, "--checkpoint-every", EVERY, "--evaluation-samples", 60]
-
-
-def start(*words):
-    command = [sys.executable, "-m", "landscape", "train", *map(str, words)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
-    )
-
-
-def finish(process):
-    out, error = process.communicate(timeout=300)
-    assert process.returncode == 0, f"exit code {process.returncode}\n{out}\n{error}"
-    return out, error
-
-
-def committed(path):
-    try:
-        return len(Run(path).steps["step"])
-    except (OSError, ValueError):
-        return 0
-
-
-def await_rows(process, path, rows):
-    wait_until(lambda: process.poll() is not None or committed(path) >= rows)
-
-
-def assert_same(found, expected):
-    """All that was recorded, bit by bit."""
-    assert found.status == expected.status == "finished"
-    for name, column in expected.steps.items():
-        np.testing.assert_array_equal(found.steps[name], column, err_msg=name)
-    np.testing.assert_array_equal(found.steps["step"], np.arange(len(found.steps["step"])))
-    for name, column in expected.evaluations.items():
-        np.testing.assert_array_equal(found.evaluations[name], column, err_msg=name)
-    for name, column in expected.windows.items():
-        np.testing.assert_array_equal(found.windows[name], column, err_msg=name)
-    assert found.checkpoints == expected.checkpoints
-    for step in expected.checkpoints:
-        ours, theirs = found.checkpoint(step), expected.checkpoint(step)
-        np.testing.assert_array_equal(ours.theta, theirs.theta)
-        assert ours.buffers.keys() == theirs.buffers.keys()
-        for name, buffer in theirs.buffers.items():
-            np.testing.assert_array_equal(ours.buffers[name], buffer)
-    for ours, theirs in (
-        (found.sketches(), expected.sketches()),
-        (found.tensor_norms(), expected.tensor_norms()),
-        (found.displacements(), expected.displacements()),
-    ):
-        for one, other in zip(ours, theirs, strict=True):
-            np.testing.assert_array_equal(one, other)
-    told = [
-        {name: value for name, value in run.summary.items() if name != "recording_waited"}
-        for run in (found, expected)
-    ]
-    assert told[0] == told[1]
-    assert not list(found.path.glob("state-*"))
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +139,35 @@ def test_only_the_last_state_is_kept_until_the_run_is_whole(broken):
     resume(broken)
     assert not list(broken.glob("state-*"))
     assert Run(broken).status == "finished"
+
+
+def test_what_kills_leave_behind_is_removed(broken):
+    left = broken / ".state-00000009.pt.7.tmp"
+    left.touch()
+    (broken / "segment-000/snapshots/.checkpoint-00000009.h5.7.tmp").touch()
+    resume(broken)
+    assert not [*broken.rglob(".*.tmp")]
+    state = broken / "state-00000006.pt"
+    state.touch()  # as of a run that was killed between its end and the end of the process
+    with pytest.raises(ValueError, match="has finished"):
+        resume(broken)
+    assert not state.exists()
+
+
+def test_a_run_without_a_state_can_not_go_on_and_may_be_removed(broken):
+    (broken / "state-00000006.pt").unlink()
+    with pytest.raises(ValueError, match=r"ended before its first, .* or remove the folder"):
+        resume(broken)
+    (broken / "run.json").unlink()
+    with pytest.raises(RunFileError, match="remove the folder and train anew"):
+        resume(broken)
+
+
+def test_a_run_that_is_being_trained_is_left_alone(broken):
+    writer = RunWriter.resume(broken, 6)
+    with pytest.raises(BusyError, match="another process trains it"):
+        resume(broken)
+    writer.fail("stopped")
 
 
 @pytest.mark.parametrize(

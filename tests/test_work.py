@@ -122,7 +122,7 @@ def test_a_work_killed_at_any_moment_ends_with_the_bits_of_an_undisturbed_one(tm
     whole.parent.mkdir()
     killed.parent.mkdir()
     settings = {"count": 150, "cost": 0.008}
-    line = watch(lambda: start(whole, **settings), whole.parent)
+    line = watch(lambda: start(whole, **settings), lambda: kept_in(whole.parent))
     moments = np.random.default_rng(5).uniform(0, line.length, 3).tolist()
     trials = kill_along(lambda: start(killed, **settings), killed.parent, line, moments)
     assert trials.killed == 3

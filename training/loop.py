@@ -11,6 +11,7 @@ train(PRESETS["fashion-aace"](), "runs/a")
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -24,14 +25,13 @@ from landscape.objectives import Evaluation
 from landscape.problems import Problem
 from landscape.ranks import Ranks, ranks_of_environment
 from landscape.recorders import Recorder
-from landscape.runs import Run
 
 from .config import OWN, TrainConfig, settings_group
 from .data import balanced_subset
 from .failures import FiniteWatch
 from .jobs import Job, device_of, prepare
 from .methods import LABELS
-from .savepoints import config_of, find_state, forget_states, preempted, save_state
+from .savepoints import config_of, find_run, find_state, forget_states, save_state, stopped_by
 from .updates import make_update
 
 _EVALUATION_BATCH = 1000
@@ -134,7 +134,7 @@ def resume(
         KeyboardInterrupt: Ctrl-C.
     """
     out = Path(out)
-    with ranks_of_environment(device_of(config_of(Run(out)))) as ranks:
+    with ranks_of_environment(device_of(config_of(find_run(out)))) as ranks:
         return _resumed(out, own, ranks, progress)
 
 
@@ -143,7 +143,7 @@ def _restarted(out: Path, config: TrainConfig) -> bool:
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
         return False
     lengths = dict.fromkeys(("steps", "epochs"))  # those of the run have been worked out
-    return config_of(Run(out)).to_json() | lengths == config.to_json() | lengths
+    return config_of(find_run(out)).to_json() | lengths == config.to_json() | lengths
 
 
 def _resumed(
@@ -152,7 +152,7 @@ def _resumed(
     ranks: Ranks,
     progress: Callable[[int, int], None] | None,
 ) -> Path:
-    run = Run(out)
+    run = find_run(out)
     config = config_of(run)
     if (config.data == OWN) != (own is not None):
         named = f"{run.problem['name']}: pass it as --problem" if own is None else "its own data"
@@ -192,10 +192,7 @@ def _run(
             _keep(job, recorder, out, test_part)
         while job.step < config.steps:
             if (signal_name := _agreed(signals, job)) is not None:
-                save_state(out, job.state(), recorder, config.on_record_error)
-                if signal_name == "SIGINT":
-                    raise KeyboardInterrupt(f"stopped by SIGINT; go on by --resume {out}")
-                recorder.fail(preempted(out, job.step, job.ranks.world))
+                _stop(job, recorder, out, signal_name)
                 return out
             _make_step(job, recorder, watch)
             if job.step % config.checkpoint_every == 0 and job.step < config.steps:
@@ -219,6 +216,17 @@ def _agreed(signals: list[str], job: Job) -> str | None:
         return None
     number = job.ranks.largest(signal.Signals[signals[0]] if signals else 0)
     return signal.Signals(number).name if number else None
+
+
+def _stop(job: Job, recorder: Recorder, out: Path, signal_name: str) -> None:
+    """End as a signal asked for; what the run goes on from is kept, where the disk takes it."""
+    save_state(out, job.state(), recorder, job.config.on_record_error)
+    told = stopped_by(signal_name, out, job.step, job.ranks.world)
+    if job.ranks.first and not recorder.recording_goes_on:  # the run has ended and can't tell it
+        warnings.warn(told, RuntimeWarning, stacklevel=2)
+    if signal_name == "SIGINT":
+        raise KeyboardInterrupt(told)
+    recorder.fail(told)
 
 
 def _make_step(job: Job, recorder: Recorder, watch: FiniteWatch) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from landscape.locks import BusyError
 from landscape.recorders import Recorder
 from landscape.runs import Run
 from landscape.storage import RunFileError, write_whole
@@ -29,6 +30,7 @@ def save_state(out: Path, state: dict[str, Any], recorder: Recorder, on_error: s
     Raises:
         OSError: It can't be written, with "stop".
     """
+    recorder.flush()  # which may find that nothing is recorded any more
     if not recorder.recording_goes_on:
         return
     try:
@@ -46,20 +48,38 @@ def save_state(out: Path, state: dict[str, Any], recorder: Recorder, on_error: s
             other.unlink(missing_ok=True)
 
 
+def find_run(out: Path) -> Run:
+    """The run in a folder.
+
+    Raises:
+        RunFileError: There is none.
+    """
+    if (out / ".lock").is_file() and not (out / "run.json").is_file():
+        raise RunFileError(
+            f"{out}: training ended before its run had begun; there is nothing to go on from; "
+            "remove the folder and train anew"
+        )
+    return Run(out)
+
+
 def find_state(run: Run) -> dict[str, Any]:
     """The last saved state of a run, tensors on the CPU.
 
     Raises:
+        BusyError: Another process writes the run.
         ValueError: The run has finished, or there is no state.
         RunFileError: The file is damaged.
     """
+    if run.status == "running":
+        raise BusyError(f"{run.path}: another process trains it; wait for its end, or stop it")
     if run.status == "finished":
+        forget_states(run.path)  # a kill may have come in between
         raise ValueError(f"{run.path}: the run has finished; there is nothing to go on with")
     paths = _states(run.path)
     if not paths:
         raise ValueError(
             f"{run.path} holds no saved state to go on from: it ended before its first, or was "
-            "recorded by another loop; train anew into another --out"
+            "recorded by another loop; train anew into another --out, or remove the folder"
         )
     try:
         return torch.load(paths[-1], map_location="cpu", weights_only=True)
@@ -68,9 +88,11 @@ def find_state(run: Run) -> dict[str, Any]:
 
 
 def forget_states(out: Path) -> None:
-    """Remove what a finished run no longer needs."""
-    for path in _states(out):
-        path.unlink(missing_ok=True)
+    """Remove what a run no longer needs, if it has finished."""
+    paths = _states(out)
+    if paths and Run(out).status == "finished":
+        for path in paths:
+            path.unlink(missing_ok=True)
 
 
 def config_of(run: Run) -> TrainConfig:
@@ -88,11 +110,24 @@ def config_of(run: Run) -> TrainConfig:
     return TrainConfig(**{**run.config, "lr_drops": tuple(run.config["lr_drops"])})
 
 
-def preempted(out: Path, step: int, ranks: int) -> str:
-    """Why a run has ended that was asked to make room, and how it goes on."""
-    command = f"landscape train --resume {shlex.quote(str(out))}"
-    start = f", under torchrun with {ranks} ranks," if ranks > 1 else ""
-    return f"{_PREEMPTED} after {step} updates; `{command}`{start} goes on"
+def stopped_by(signal: str, out: Path, step: int, ranks: int) -> str:
+    """Why a run has ended that was told to, and from where it goes on.
+
+    Args:
+        signal: The signal's name.
+        out: The run's folder.
+        step: Updates made.
+        ranks: Processes that trained it.
+    """
+    ended, states = f"stopped by {signal} after {step} updates", _states(out)
+    if not states:
+        return f"{ended}; no state of training could be saved, so that it can't go on"
+    command = f"`landscape train --resume {shlex.quote(str(out))}`"
+    command += f", under torchrun with {ranks} ranks, goes on" if ranks > 1 else " goes on"
+    last = int(states[-1].stem.removeprefix("state-"))
+    if last < step:
+        command += f" from update {last}, the last state that could be saved"
+    return f"{ended}; {command}"
 
 
 def is_preempted(run: Run) -> bool:
