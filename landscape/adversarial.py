@@ -40,7 +40,8 @@ def aace_loss(
     with the log-odds margin `m = z_t - logsumexp_{j != t} z_j` it is `softplus(m) = -log(1 - p_t)`,
     and with a threshold `y_t (log y_t - log p_t)` more.
 
-    fp16 and bf16 logits are computed and returned in float32.
+    fp16 and bf16 logits are computed and returned in float32. Targets on a GPU are not looked at,
+    which would wait for it: one that is no class fails there when it is used.
 
     Args:
         logits: Scores `[batch, class]`, at least two classes. A class may be masked by `-inf`; it
@@ -96,7 +97,8 @@ def _shares(logits: Tensor, index: Tensor, mode: Mode, generator: torch.Generato
                 "torch.Generator().manual_seed(seed)"
             )
         drawn = torch.rand(logits.shape, generator=generator, device=generator.device)
-        shares = 1 - drawn.to(logits)  # in (0, 1]: torch draws from [0, 1)
+        # in (0, 1]: torch draws from [0, 1)
+        shares = 1 - drawn.to(logits, non_blocking=True)
     shares = shares.masked_fill(logits == -torch.inf, 0).scatter(1, index, 0)
     return shares / shares.sum(1, keepdim=True)
 
@@ -157,6 +159,8 @@ def _check_classification(logits: Tensor, targets: Tensor) -> None:
             f"targets must have shape [{max(samples, 1)}], one class for each row of the logits "
             f"{list(logits.shape)}, got {list(targets.shape)}"
         )
+    if targets.device.type != "cpu":
+        return
     low, high = int(targets.min()), int(targets.max())
     if low < 0 or high >= classes:
         raise ValueError(

@@ -10,6 +10,7 @@ from typing import overload
 import torch
 from torch import Tensor
 
+from landscape import tensor_lists
 from landscape.adversarial import at_least_float32
 from landscape.layouts import Layout
 from landscape.perturbations import Perturbation, scheduled_radius
@@ -128,22 +129,23 @@ def next_displacement(
         shape not in (None, wanted) for shape, wanted in zip(shapes, expected, strict=True)
     ):
         raise ValueError(f"memory must have the shapes of the gradient {expected}, got {shapes}")
-    after = [
-        at_least_float32(g).clone()
-        if m is None
-        else torch.lerp(m, g.to(m.dtype), perturbation.new_weight)
-        for g, m in zip(gradient, before, strict=True)
-    ]
-    if perturbation.direction == "mean":
-        followed = after
-    else:
-        sigma = perturbation.sigma
-        followed = [
-            at_least_float32(g) if m is None else g.to(m.dtype) - sigma * m
-            for g, m in zip(gradient, before, strict=True)
-        ]
+    followed, after = _followed(perturbation, gradient, before)
     moves = _scaled(perturbation, followed, weights, adaptive, factor)
     return [move.to(g.dtype) for move, g in zip(moves, gradient, strict=True)], after
+
+
+def _followed(
+    perturbation: Perturbation, gradient: Sequence[Tensor], before: Memory
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the direction and the running mean after it; a mean of nothing begins with g."""
+    pairs = list(zip(gradient, before, strict=True))
+    wide = [at_least_float32(g) if m is None else g.to(m.dtype) for g, m in pairs]
+    means = [g if m is None else m for g, m in zip(wide, before, strict=True)]
+    after = tensor_lists.interpolate(means, wide, perturbation.new_weight)
+    if perturbation.direction == "mean":
+        return after, after
+    taken = [torch.zeros_like(g) if m is None else m for g, m in zip(wide, before, strict=True)]
+    return tensor_lists.subtract(wide, taken, factor=perturbation.sigma), after
 
 
 def climb(
@@ -188,8 +190,8 @@ def update_gradient(
     if not perturbation.alpha:
         return list(after)
     share = _product(before, after) / (_product(after, after) + NORM_FLOOR**2)
-    alpha = perturbation.alpha
-    return [a - alpha * (b - a * share.to(a)) for b, a in zip(before, after, strict=True)]
+    across = tensor_lists.subtract(before, tensor_lists.scale(after, share))
+    return tensor_lists.subtract(after, across, factor=perturbation.alpha)
 
 
 def _scaled(
@@ -206,7 +208,7 @@ def _scaled(
     metric = metric_of(perturbation, weights, adaptive)
     inner = followed
     if metric is not None:
-        inner = [d * t for d, t in zip(followed, metric, strict=True)]
+        inner = tensor_lists.multiply(followed, metric)
     scale: float | Tensor = perturbation.sign * scheduled_radius(perturbation, factor)
     if perturbation.ascent_steps > 1:
         scale /= perturbation.ascent_steps
@@ -216,10 +218,8 @@ def _scaled(
             radius = (factor * perturbation.budget / length).clamp(max=perturbation.rho)
             scale = perturbation.sign * radius
         scale = scale / length
-    outer = inner if metric is None else [d * t for d, t in zip(inner, metric, strict=True)]
-    if isinstance(scale, Tensor):
-        return [d * scale.to(d.device) for d in outer]
-    return [d * scale for d in outer]
+    outer = inner if metric is None else tensor_lists.multiply(inner, metric)
+    return tensor_lists.scale(outer, scale)
 
 
 def metric_of(
@@ -240,25 +240,23 @@ def metric_of(
             f"{len(weights)} they are, got {adaptive!r}; pass adaptive=adaptive_names(names), or "
             "give SAM model.named_parameters()"
         )
-    metric = []
-    for weight, where in zip(weights, adaptive, strict=True):
-        scaled, plain = weight.abs() + perturbation.eta, torch.ones_like(weight)
-        if isinstance(where, Tensor):
-            metric.append(torch.where(where, scaled, plain))
-        else:
-            metric.append(scaled if where else plain)
-    return metric
+    scaled = tensor_lists.magnitudes(weights, more=perturbation.eta)
+    return [
+        torch.where(where, size, 1.0)
+        if isinstance(where, Tensor)
+        else (size if where else torch.ones_like(size))
+        for size, where in zip(scaled, adaptive, strict=True)
+    ]
 
 
 def _global_norm(tensors: Sequence[Tensor]) -> Tensor:
     """Return the norm over all tensors, summed in float32 or better, on the device of the first."""
-    norms = [torch.linalg.vector_norm(at_least_float32(t)) for t in tensors]
+    norms = tensor_lists.norms([at_least_float32(t) for t in tensors])
     return torch.linalg.vector_norm(torch.stack([n.to(norms[0].device) for n in norms]))
 
 
 def _product(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
     """Return the inner product over all tensors, on the device of the first."""
-    parts = [
-        (at_least_float32(a) * at_least_float32(b)).sum() for a, b in zip(left, right, strict=True)
-    ]
+    wide = ([at_least_float32(t) for t in side] for side in (left, right))
+    parts = [product.sum() for product in tensor_lists.multiply(*wide)]
     return torch.stack([part.to(parts[0].device) for part in parts]).sum()

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from landscape import tensor_lists
+
 Vectors = Tensor | Sequence[Tensor | None]
 
 
@@ -72,9 +74,7 @@ class FlatVectors:
 
     def norms_by_tensor(self, vector: Tensor) -> Tensor:
         """Return the norm of each of theta's tensors [tensor] in a vector [param], in float32."""
-        parts = list(vector.split(self._sizes))
-        norms = torch._foreach_norm(parts)  # pyright: ignore[reportPrivateImportUsage]
-        return torch.stack(norms).float()
+        return torch.stack(tensor_lists.norms(vector.split(self._sizes))).float()
 
     def _join(self, parts: Sequence[Tensor]) -> Tensor:
         return torch.cat([part.detach().reshape(-1).to(self.device) for part in parts])

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from landscape import tensor_lists
 from landscape.batchnorm import frozen_batchnorm as frozen_batchnorm
 from landscape.displacements import adaptive_names, metric_of, next_displacement
 from landscape.perturbations import Perturbation, sam
@@ -128,15 +129,12 @@ class SAM(torch.optim.Optimizer):
             self._scaler = scaler
             self._left_out |= not unscale(self, scaler, params)
         if self._weights is None:
-            self._weights = [p.detach().clone() for p in params]
+            self._weights = tensor_lists.copied(params)
             self.displacement = None
         moves = self._moves(params)
         sofar = self.displacement
-        self.displacement = (
-            moves if sofar is None else [s + m for s, m in zip(sofar, moves, strict=True)]
-        )
-        for param, move in zip(params, moves, strict=True):
-            param.add_(move)
+        self.displacement = moves if sofar is None else tensor_lists.add(sofar, moves)
+        tensor_lists.add_in_place(params, moves)
         self._ascents += 1
         if self.perturbation.alpha:
             self._gradients = [None if p.grad is None else p.grad.clone() for p in params]
@@ -259,7 +257,7 @@ class SAM(torch.optim.Optimizer):
         """
         check_closures(self.perturbation, closure, perturbation_closure)
         firsts = closure if perturbation_closure is None else perturbation_closure
-        seconds = [closure] if callable(closure) else list(closure)
+        seconds = [closure] if callable(closure) else list(closure or ())
         firsts = [firsts] if callable(firsts) else list(firsts)
         values = []
         try:
@@ -339,12 +337,10 @@ class SAM(torch.optim.Optimizer):
         rate = float(self.param_groups[0]["lr"])
         return self.perturbation.factor(self._updates, rate / self._first_lr)
 
-    @torch.no_grad()
     def _restore(self) -> None:
         """Copy the saved weights back: subtracting the displacement would leave rounding behind."""
         assert self._weights is not None
-        for param, weight in zip(self._parameters(), self._weights, strict=True):
-            param.copy_(weight)
+        tensor_lists.copy(self._weights, into=self._parameters())
         self._weights, self._ascents = None, 0
 
     def _check_displaced(self, method: str) -> None:

@@ -52,7 +52,8 @@ def mean_gradients(chunks: Sequence[Gradients]) -> Gradients:
     means: Gradients = []
     for parts in zip(*chunks, strict=True):
         held = [part for part in parts if part is not None]
-        means.append(torch.stack(held).sum(0) / len(chunks) if held else None)
+        # added one to the other, which keeps the memory format that a fused optimizer relies on
+        means.append(sum(held[1:], held[0]) / len(chunks) if held else None)
     return means
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from landscape.optimizers import SAM
 from landscape.perturbations import aace, asam, friendly_sam, gsam, sam, usam, vasso
+from landscape.sam_parts import mean_gradients
 
 MAKERS = [sam(0.3), usam(0.3), asam(), aace(), vasso(), friendly_sam(), gsam(0.3)]
 NAMES = [made.name for made in MAKERS]
@@ -106,6 +107,16 @@ def test_one_displacement_for_each_chunk_is_not_one_for_all():
         for parameter, *found in zip(by_hand.parameters(), *gradients, strict=True):
             parameter -= 0.1 * sum(found) / len(found)
     assert_equal_nets(by_hand, parts, 1e-12)
+
+
+def test_the_mean_over_chunks_keeps_memory_format_and_counts_missing_gradients_as_zero():
+    parts = [torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last) for _ in range(3)]
+    mean, missing = mean_gradients([[part, None] for part in parts])
+    assert mean.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(mean, (parts[0] + parts[1] + parts[2]) / 3)
+    (half,) = mean_gradients([[parts[0]], [None]])
+    torch.testing.assert_close(half, parts[0] / 2)
+    assert missing is None
 
 
 def test_clipping_between_the_second_backward_and_the_step_bounds_the_update():

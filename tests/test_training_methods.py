@@ -15,7 +15,7 @@ from landscape.subjects import Subject
 from landscape.updates import perturbation_of_run
 from training.batches import Batches
 from training.config import TrainConfig
-from training.jobs import Job
+from training.jobs import Job, prepare
 from training.loop import train
 from training.optimizers import make_optimizer, perturbation_of, update_loss
 from training.presets import PRESETS
@@ -182,3 +182,21 @@ def test_analyses_take_the_perturbation_and_the_chunks_of_the_runs_training(tmp_
     assert subject.perturbation("sam") == sam()
     with pytest.raises(ValueError, match=r"got 'vasso', trained with usam"):
         subject.perturbation("vasso")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("method", ["sgd", "adamw", "sam"])
+def test_the_fused_update_of_a_gpu_is_that_of_the_loop(method):
+    found = []
+    for fused in (True, False):
+        config = replace(PRESETS["digits-sgd"](), method=method, device="cuda")
+        job, _, _ = prepare(config, None)
+        assert all(group["fused"] for group in job.optimizer.param_groups)
+        for group in job.optimizer.param_groups:
+            group["fused"] = fused
+        for _ in range(3):
+            _, inputs, targets = next(job.batches)
+            make_update(job, inputs, targets)
+        found.append(nn.utils.parameters_to_vector(job.problem.model.parameters()))
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)

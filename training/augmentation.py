@@ -41,7 +41,8 @@ def augment_batch(
 ) -> Tensor:
     """Return the images as the recipe changes them.
 
-    Random numbers are drawn on the CPU, so every device sees the same images. What Cutout fills
+    Random numbers are drawn on the CPU, so every device sees the same images; it is not waited
+    for. What Cutout fills
     becomes 0, the mean of normalized images.
 
     Args:
@@ -61,11 +62,13 @@ def _shift_and_flip(
 ) -> Tensor:
     samples, channels, height, width = images.shape
     shift, device = recipe.shift, images.device
-    offset = torch.randint(0, 2 * shift + 1, (2, samples, 1), generator=generator).to(device)
+    offset = torch.randint(0, 2 * shift + 1, (2, samples, 1), generator=generator).to(
+        device, non_blocking=True
+    )
     columns = torch.arange(width, device=device).expand(samples, width)
     if recipe.flip:
         mirrored = torch.rand(samples, 1, generator=generator) < 0.5
-        columns = torch.where(mirrored.to(device), columns.flip(1), columns)
+        columns = torch.where(mirrored.to(device, non_blocking=True), columns.flip(1), columns)
     rows = torch.arange(height, device=device) + offset[0]
     shape = (samples, channels, height + 2 * shift, width + 2 * shift)
     padded = background.view(1, -1, 1, 1).expand(shape).contiguous()
@@ -86,9 +89,10 @@ def _cutout(images: Tensor, generator: torch.Generator, side: int, probability: 
     """
     samples, _, height, width = images.shape
     chosen = torch.rand(samples, generator=generator) < probability
-    inside = chosen.to(images.device)[:, None, None]
+    inside = chosen.to(images.device, non_blocking=True)[:, None, None]
     for axis, length in ((1, height), (2, width)):
-        center = torch.randint(0, length, (samples, 1), generator=generator).to(images.device)
+        center = torch.randint(0, length, (samples, 1), generator=generator)
+        center = center.to(images.device, non_blocking=True)
         from_center = torch.arange(length, device=images.device) - center
         along = (from_center >= -(side // 2)) & (from_center < side - side // 2)
         inside = inside & along.unsqueeze(3 - axis)

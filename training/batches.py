@@ -76,7 +76,7 @@ class Batches:
         """Draw the order of an epoch, remembering what it was drawn from."""
         self._shuffled_from = self._order.get_state()
         order = torch.randperm(len(self._inputs), generator=self._order)
-        self._indices = order.to(self._inputs.device)
+        self._indices = order.to(self._inputs.device, non_blocking=True)
 
 
 def _generator(seed: int, use: str) -> torch.Generator:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from landscape import tensor_lists
 from landscape.segments import checkpoint_files
 
 EVERY = 20
@@ -59,7 +60,7 @@ class FiniteWatch:
         losses = [row.get(name, self._zero) for name in _LOSSES]
         gradients = [self._zero if p.grad is None else p.grad for p in self._parameters]
         # the largest magnitude of each; what is NaN stays NaN
-        sizes = torch._foreach_norm([*gradients, *self._parameters], float("inf"))
+        sizes = tensor_lists.norms([*gradients, *self._parameters], float("inf"))
         finite = torch.stack([size.float() for size in (*losses, *sizes)]).isfinite()
         self._first = torch.where(finite | (self._first != _NEVER), self._first, step)
 

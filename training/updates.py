@@ -119,8 +119,9 @@ def _sample_weights(perturbation: Perturbation, logits: Tensor, targets: Tensor)
 
 def _logits(job: Job, inputs: Tensor) -> Tensor:
     """Logits in float32; losses are always taken in it."""
-    enabled = job.config.precision == "bfloat16"
-    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=enabled):
+    if job.config.precision == "float32":
+        return job.network(inputs).float()
+    with torch.autocast(inputs.device.type, torch.bfloat16):
         return job.network(inputs).float()
 
 
