@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ Vectors = Tensor | Sequence[Tensor | None]
 
 class FlatVectors:
     """Theta of a model, and the way from the optimizer's parameters into it, by identity.
+
+    Tensors may be sharded over ranks (FSDP2): each is gathered by itself. Where one rank asks for
+    theta or a vector, the others `take_part`.
 
     Args:
         model: The model that is trained.
@@ -69,15 +73,35 @@ class FlatVectors:
             )
         given = {id(p): v for p, v in zip(self._held, vectors, strict=True)}
         parts = [(p, given.get(id(p))) for p in self.parameters]
-        joined = self._join([torch.zeros_like(p) if v is None else v for p, v in parts])
+        zeros = partial(torch.zeros, dtype=torch.float32, device=self.device)
+        joined = self._join([zeros(p.shape) if v is None else v for p, v in parts])
         return _wide_enough(joined)
 
     def norms_by_tensor(self, vector: Tensor) -> Tensor:
         """Return the norm of each of theta's tensors [tensor] in a vector [param], in float32."""
         return torch.stack(tensor_lists.norms(vector.split(self._sizes))).float()
 
+    def take_part(self, *vectors: Vectors | None) -> None:
+        """Give another rank what this one has of vectors, or of theta where none are told."""
+        for vector in vectors or (self.parameters,):
+            if vector is None or isinstance(vector, Tensor):
+                continue
+            given = vector
+            if vectors:
+                held = dict(zip(map(id, self._held), vector, strict=True))
+                given = [held.get(id(p)) for p in self.parameters]
+            for part in given:
+                if part is not None:
+                    _whole(part)
+
     def _join(self, parts: Sequence[Tensor]) -> Tensor:
-        return torch.cat([part.detach().reshape(-1).to(self.device) for part in parts])
+        return torch.cat([_whole(part).reshape(-1).to(self.device) for part in parts])
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """Return a tensor with what other ranks have of it."""
+    full_tensor = getattr(tensor, "full_tensor", None)
+    return (tensor if full_tensor is None else full_tensor()).detach()
 
 
 def _wide_enough(vector: Tensor) -> Tensor:

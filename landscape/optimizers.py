@@ -258,7 +258,7 @@ class SAM(torch.optim.Optimizer):
         check_closures(self.perturbation, closure, perturbation_closure)
         firsts = closure if perturbation_closure is None else perturbation_closure
         seconds = [closure] if callable(closure) else list(closure or ())
-        firsts = [firsts] if callable(firsts) else list(firsts)
+        firsts = [firsts] if callable(firsts) else list(firsts or ())
         values = []
         try:
             for first, second in zip(firsts, seconds, strict=True):

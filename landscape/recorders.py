@@ -134,7 +134,7 @@ class Recorder:
         )
         self._begin(create)
         try:
-            self._guarded(self._checkpoint)
+            self._checkpoint()
             self.flush()  # what can't be written is better known before training
         except BaseException as error:
             self.fail(reason_of(error))
@@ -247,7 +247,9 @@ class Recorder:
         """
         self._check_open()
         if not self.recording_goes_on:
+            self._theta.take_part(displacement, gradient, perturbed_gradient)
             self.steps += 1
+            self._checkpoint_if_due()
             return
         e = self._theta.flat(displacement, "displacement")
         g = self._theta.flat(gradient, "gradient")
@@ -258,8 +260,11 @@ class Recorder:
         products = self._measures.measure(self.steps, e, g, h)
         self.steps += 1
         self._guarded(lambda writing: writing.add(self.steps - 1, given, products, e))
+        self._checkpoint_if_due()
+
+    def _checkpoint_if_due(self) -> None:
         if self.steps % self._every == 0:
-            self._guarded(self._checkpoint)
+            self._checkpoint()
 
     @property
     def recording_goes_on(self) -> bool:
@@ -308,7 +313,7 @@ class Recorder:
         """End the run well: save the last checkpoint and `summary`."""
         self._check_open()
         if self._saved != self.steps:
-            self._guarded(self._checkpoint)
+            self._checkpoint()
         self._guarded(self._finish)
         self._ended = True
 
@@ -355,9 +360,16 @@ class Recorder:
         if self._writing is not None:
             self._writing.write(job, self.steps)
 
-    def _checkpoint(self, writing: StepWriting) -> None:
-        step = self.steps
-        if step > 0:
-            writing.close_window(max(self._saved, 0), step, self._measures.close_window())
-        writing.save_checkpoint(step, self._model)
-        self._saved = step
+    def _checkpoint(self) -> None:
+        if not self.recording_goes_on:
+            self._theta.take_part()
+        else:
+            theta = self._theta.now()  # whatever becomes of the disk, as other ranks take part
+            self._guarded(lambda writing: self._save(writing, theta))
+        self._saved = self.steps
+
+    def _save(self, writing: StepWriting, theta: Tensor) -> None:
+        if self.steps > 0:
+            window = self._measures.close_window()
+            writing.close_window(max(self._saved, 0), self.steps, window)
+        writing.save_checkpoint(self.steps, theta, self._model)

@@ -1,5 +1,6 @@
 """Parts of the SAM optimizer that know tensors and no state."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,7 +54,7 @@ def mean_gradients(chunks: Sequence[Gradients]) -> Gradients:
     for parts in zip(*chunks, strict=True):
         held = [part for part in parts if part is not None]
         # added one to the other, which keeps the memory format that a fused optimizer relies on
-        means.append(sum(held[1:], held[0]) / len(chunks) if held else None)
+        means.append(functools.reduce(torch.add, held) / len(chunks) if held else None)
     return means
 
 

@@ -139,18 +139,18 @@ class StepWriting:
 
         self.put(write)
 
-    def save_checkpoint(self, step: int, model: nn.Module) -> None:
-        """Write theta and all buffers of the model after `step` updates.
+    def save_checkpoint(self, step: int, theta: Tensor, model: nn.Module) -> None:
+        """Write theta [param] and all buffers of the model after `step` updates.
 
         Raises:
             BaseException: What stopped the thread.
         """
-        theta = HostCopy(self._theta.now().float())
+        copy = HostCopy(theta.float())
         buffers = {
             name: (value.float() if value.dtype == torch.bfloat16 else value).numpy()
             for name, value in buffers_of(model).items()
         }
-        self.put(lambda writer: writer.save_checkpoint(step, theta.numpy(), buffers), theta.bytes)
+        self.put(lambda writer: writer.save_checkpoint(step, copy.numpy(), buffers), copy.bytes)
 
     def wait(self) -> None:
         """Wait until readers see all that was given.

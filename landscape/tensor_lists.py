@@ -20,7 +20,13 @@ def copied(tensors: Sequence[Tensor]) -> list[Tensor]:
 @torch.no_grad()
 def copy(tensors: Sequence[Tensor], *, into: Sequence[Tensor]) -> None:
     """Copy each tensor into another."""
-    torch._foreach_copy_(list(into), list(tensors))
+    torch._foreach_copy_([_own(t) for t in into], [_own(t) for t in tensors])
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """Return what this rank has of a sharded tensor (FSDP2), which shares its memory."""
+    to_local = getattr(tensor, "to_local", None)
+    return tensor if to_local is None else to_local()
 
 
 def add(left: Sequence[Tensor], right: Sequence[Tensor]) -> list[Tensor]:
