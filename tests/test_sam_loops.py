@@ -375,3 +375,28 @@ def test_five_steps_agree_with_pytorch_optimizer(name):
         other.second_step(zero_grad=True)
     assert_moved(ours)
     assert_equal_nets(ours, theirs, 1e-6)
+
+
+def test_five_steps_of_gsam_agree_with_pytorch_optimizer_while_the_learning_rate_falls():
+    ours, theirs = make_net(), make_net()
+    options = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
+    perturbation = gsam(0.3, rho_min=0.1, alpha=0.4)
+    optimizer = SAM(ours.parameters(), torch.optim.SGD, perturbation=perturbation, **options)
+    base = torch.optim.SGD(theirs.parameters(), **options)
+    falls = [torch.optim.lr_scheduler.ExponentialLR(each, 0.5) for each in (optimizer, base)]
+    # theirs is told when the learning rate has changed, ours looks
+    radius = pytorch_optimizer.ProportionScheduler(
+        falls[1], max_lr=0.1, max_value=0.3, min_value=0.1
+    )
+    other = pytorch_optimizer.GSAM(
+        theirs.parameters(), base, model=theirs, rho_scheduler=radius, alpha=0.4
+    )
+    for inputs, targets in make_batches(5):
+        plain_update(ours, optimizer, inputs, targets)
+        other.set_closure(functional.cross_entropy, inputs, targets)
+        other.step()
+        for schedule in falls:
+            schedule.step()
+        other.update_rho_t()
+    assert_moved(ours)
+    assert_equal_nets(ours, theirs, 1e-6)
