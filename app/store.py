@@ -267,7 +267,7 @@ class Store:
         if isinstance(run, ResultFolder):
             source = f"--problem MODULE:FUNCTION --state WEIGHTS --out {path}"
             return f"landscape {name} {source}"
-        return " ".join(["landscape", name, path, *options])
+        return " ".join(["landscape", name, path, *_problem_option(analysis, [run]), *options])
 
     def joint_command(self, analysis: str, runs: Sequence[AnyRun], *options: str) -> str:
         """The command line that measures something of several runs together."""
@@ -275,7 +275,8 @@ class Store:
         paths = [shlex.quote(self.path_of(run)) for run in chosen]
         if analysis == "surface" and not any(text.startswith("--plane") for text in options):
             options = ("--plane joint", *options)
-        return " ".join(["landscape", analysis, *paths, *options])
+        asked = _problem_option(analysis, runs)
+        return " ".join(["landscape", analysis, *paths, *asked, *options])
 
     def path_of(self, run: AnyRun) -> str:
         """Where a run lies, as one would type it here."""
@@ -286,6 +287,17 @@ class Store:
     def told(self, error: Exception) -> str:
         """An error's text with file names relative to the folder shown."""
         return str(error).replace(f"{self.root.parent}{os.sep}", "")
+
+
+def _problem_option(analysis: str, runs: Sequence[AnyRun]) -> list[str]:
+    """What names the problem of runs that were not trained on one of the toolkit's own."""
+    trained = [run for run in runs if not isinstance(run, ResultFolder)]
+    if analysis == "figure" or not trained:
+        return []
+    name = trained[0].problem["name"]
+    if name is None:
+        return ["--problem MODULE:FUNCTION"]
+    return [f"--problem {shlex.quote(name)}"] if ":" in name else []
 
 
 def plane_of(stored: StoredResult) -> str:

@@ -27,6 +27,7 @@ from landscape.exports import redraw
 from landscape.figures import palette
 from landscape.result_files import load_result
 from landscape.results import KINDS
+from landscape.runs import Run
 
 THEME = "light"
 
@@ -388,6 +389,26 @@ def test_a_run_without_results_names_the_commands(tmp_path: Path) -> None:
         view = look(ViewState(page=page, run=run.id), store)
         assert not figures_of(view)
         assert f"landscape {page} " in text_of([pane.body for pane in view.panes])
+
+
+def test_commands_name_a_problem_that_is_not_the_toolkits_own(tmp_path: Path) -> None:
+    root = make_runs(tmp_path / "runs", ("sgd",))
+    file = root / "sgd" / "run.json"
+    header = json.loads(file.read_text())
+    for name, option in (
+        ("my net.py:make", " --problem 'my net.py:make'"),
+        (None, " --problem MODULE:FUNCTION"),
+        ("digits", ""),
+    ):
+        file.write_text(json.dumps(header | {"problem": {"name": name, "options": {}}}))
+        store = Store(root)
+        (run,) = [run for run in store.runs() if isinstance(run, Run)]
+        path = store.path_of(run)
+        assert store.command("surface", run, "--test") == f"landscape surface {path}{option} --test"
+        assert store.command("density", run) == f"landscape spectrum {path}{option}"
+        joint = store.joint_command("barrier", [run, run])
+        assert joint == f"landscape barrier {path} {path}{option}"
+        assert store.command("figure", run, "surface") == f"landscape figure {path} surface"
 
 
 def test_markup_in_a_name_stays_text(tmp_path: Path) -> None:
