@@ -17,6 +17,7 @@ from landscape.slopes import gradient_direction, perturbation_direction
 from landscape.spans import Direction, line_plane, span_plane, three_point_plane
 from landscape.storage import plain
 from landscape.subjects import Subject
+from landscape.surface_options import DIRECTIONS
 from landscape.work import Work
 
 PlaneOptions = ProfileOptions | SurfaceOptions
@@ -66,7 +67,7 @@ def choose_plane(
 def _directions(subject: Subject, word: str, objective: Objective, seed: int) -> list[Direction]:
     if word == "gradient":
         return [gradient_direction(objective)]
-    if word in ("sam", "aace"):
+    if word in DIRECTIONS:
         trained = subject.objective(samples=0, seed=seed, bn="batch")
         perturbation = subject.perturbation(word)
         size = subject.batch_size

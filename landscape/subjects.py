@@ -13,7 +13,7 @@ from torch import Tensor
 
 from landscape.modules import Weights, buffers_of, flatten, layout_of, load_theta
 from landscape.objectives import Objective
-from landscape.perturbations import Perturbation, aace, asam, sam
+from landscape.perturbations import Perturbation, aace, asam, gsam, sam
 from landscape.problems import Problem
 from landscape.runs import Run, RunFileError
 from landscape.states import load_state
@@ -108,11 +108,12 @@ class Subject:
         trained = perturbation_of_run(self.run) if self.run else None
         if trained is not None and trained.name == name:
             return trained
-        made = {"sam": sam, "asam": asam, "aace": aace}.get(name)
-        if made is None:
+        made = {"sam": sam, "asam": asam, "aace": aace, "gsam": gsam}.get(name)
+        if made is None:  # usam and le-sam have no radius of their own
             raise ValueError(
-                "perturbations must be sam, asam, aace, several by comma, or that of the run's own "
-                f"training, got {name!r}" + (f", trained with {trained.name}" if trained else "")
+                "perturbations must be sam, asam, aace, gsam, several by comma, or that of the "
+                f"run's own training, got {name!r}"
+                + (f", trained with {trained.name}" if trained else "")
             )
         return made()
 

@@ -37,7 +37,7 @@ def test_eigenvalues_are_found_at_every_point(run, landscape):
     assert (surface.lambda_max >= surface.lambda_min).all()
 
 
-@pytest.mark.parametrize("plane", ["gradient,aace", "sam,aace", "hessian"])
+@pytest.mark.parametrize("plane", ["gradient,asam", "sam,aace", "hessian"])
 def test_planes_of_one_run(run, landscape, plane):
     surface = result(landscape("surface", run.path, *SMALL, "--plane", plane, "--json"))
     assert surface.facts["plane"] == plane.replace(",", " and ")
@@ -181,6 +181,8 @@ def test_weights_of_ones_own_have_barriers_too(landscape, tmp_path):
     ("words", "told"),
     [
         (("surface", "RUN", "--plane", "gradent,aace"), "got 'gradent' (did you mean 'gradient'?)"),
+        (("surface", "RUN", "--plane", "vasso,sam"), "plane can't be of vasso, whose direction"),
+        (("surface", "RUN", "--plane", "usam,sam"), "run's own training, got 'usam'"),
         (("surface", "RUN", "--plane", "gradient"), "two directions, as gradient,aace"),
         (("profile", "RUN", "--plane", "trajectory"), "landscape surface"),
         (("surface", "RUN", "--plane", "minima"), "needs 3 runs"),

@@ -11,9 +11,11 @@ Rows = list[tuple[str, str]]
 
 _DIRECTIONS = {
     "gradient": "the gradient",
-    "sam": "the SAM perturbation",
-    "aace": "the AACE perturbation",
     "given": "a given direction",
+    **{
+        name: f"the {name.upper()} perturbation"
+        for name in ("sam", "usam", "asam", "aace", "gsam", "le-sam")
+    },
 }
 _PATHS = {
     "plain": "one batch after the other",
