@@ -15,7 +15,7 @@ from landscape.batchnorm import frozen_batchnorm as frozen_batchnorm
 from landscape.displacements import adaptive_names, metric_of, next_displacement
 from landscape.perturbations import Perturbation, sam
 from landscape.sam_checks import (
-    check_closures,
+    both_closures,
     check_displaced,
     check_gradients,
     check_not_displaced,
@@ -255,10 +255,7 @@ class SAM(torch.optim.Optimizer):
             ValueError: The perturbation has its own loss and there is no perturbation_closure.
             RuntimeError: A closure left no gradients. The weights are as they were before.
         """
-        check_closures(self.perturbation, closure, perturbation_closure)
-        firsts = closure if perturbation_closure is None else perturbation_closure
-        seconds = [closure] if callable(closure) else list(closure or ())
-        firsts = [firsts] if callable(firsts) else list(firsts or ())
+        firsts, seconds = both_closures(self.perturbation, closure, perturbation_closure)
         values = []
         try:
             for first, second in zip(firsts, seconds, strict=True):

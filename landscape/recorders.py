@@ -274,12 +274,8 @@ class Recorder:
     def add_evaluation(self, test_loss: float, test_accuracy: float) -> None:
         """Record test loss [nats] and accuracy [fraction] at the weights as they are now."""
         self._check_open()
-        step = self.steps
-        self._guarded(
-            lambda writing: writing.put(
-                lambda writer: writer.add_evaluation(step, test_loss, test_accuracy)
-            )
-        )
+        row = {"step": self.steps, "test_loss": test_loss, "test_accuracy": test_accuracy}
+        self._guarded(lambda writing: writing.put(partial(RunWriter.add_evaluation, **row)))
 
     def flush(self) -> None:
         """Wait until readers see all that was recorded.
@@ -314,15 +310,8 @@ class Recorder:
         self._check_open()
         if self._saved != self.steps:
             self._checkpoint()
-        self._guarded(self._finish)
+        self._guarded(lambda writing: writing.finish(self.summary, self._waited))
         self._ended = True
-
-    def _finish(self, writing: StepWriting) -> None:
-        writing.wait()
-        summary = self.summary | {"recording_waited": self._waited + writing.waited}
-        writing.put(lambda writer: writer.finish(summary=summary))
-        if (error := writing.stop()) is not None:
-            raise error
 
     def fail(self, reason: str) -> None:
         """End the run as failed, keeping what was recorded; the weights are not saved again."""

@@ -1,11 +1,13 @@
 """What a loop around the SAM optimizer may have forgotten, and what to do about it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from landscape.perturbations import Perturbation
+
+Closure = Callable[[], Any]
 
 
 def check_rate(perturbation: Perturbation, rate: float) -> None:
@@ -17,8 +19,17 @@ def check_rate(perturbation: Perturbation, rate: float) -> None:
         )
 
 
-def check_closures(perturbation: Perturbation, closure: Any, perturbation_closure: Any) -> None:
-    """Raise unless there are the closures that `SAM.step` needs.
+def both_closures(
+    perturbation: Perturbation,
+    closure: Closure | Sequence[Closure] | None,
+    perturbation_closure: Closure | Sequence[Closure] | None,
+) -> tuple[list[Closure], list[Closure]]:
+    """Return the closures at w and at the displaced weights, one of each for every chunk.
+
+    Args:
+        perturbation: What is added to the weights.
+        closure: As `SAM.step` is given it.
+        perturbation_closure: Likewise; the other one where there is none.
 
     Raises:
         TypeError: There is no closure.
@@ -36,6 +47,11 @@ def check_closures(perturbation: Perturbation, closure: Any, perturbation_closur
             "of perturbation.loss(logits, targets), not of the task loss; pass "
             "step(closure, perturbation_closure)"
         )
+    firsts = closure if perturbation_closure is None else perturbation_closure
+    return (
+        [firsts] if callable(firsts) else list(firsts),
+        [closure] if callable(closure) else list(closure),
+    )
 
 
 def check_gradients(params: Sequence[Tensor], method: str, loss: str) -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -160,6 +161,22 @@ class StepWriting:
         """
         self.put(RunWriter.flush_all)
         self._thread.wait()
+
+    def finish(self, summary: dict[str, Any], waited: float) -> None:
+        """End the run well with its summary, and the thread.
+
+        Args:
+            summary: Numbers of the whole run.
+            waited: Seconds that training had waited for the disk before it was taken up again.
+
+        Raises:
+            BaseException: What stopped the thread.
+        """
+        self.wait()
+        told = summary | {"recording_waited": waited + self.waited}
+        self.put(lambda writer: writer.finish(summary=told))
+        if (error := self.stop()) is not None:
+            raise error
 
     def stop(self) -> BaseException | None:
         """End the thread after what it was given; returns what stopped it before, if so."""
