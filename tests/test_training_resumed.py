@@ -165,6 +165,9 @@ def test_a_run_without_a_state_can_not_go_on_and_may_be_removed(broken):
 
 def test_a_run_that_is_being_trained_is_left_alone(broken):
     writer = RunWriter.resume(broken, 6)
+    with pytest.raises(BusyError, match="another process is writing this run"):
+        resume(broken)
+    (broken / "state-00000006.pt").unlink()
     with pytest.raises(BusyError, match="another process trains it"):
         resume(broken)
     writer.fail("stopped")

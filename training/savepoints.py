@@ -66,16 +66,16 @@ def find_state(run: Run) -> dict[str, Any]:
     """The last saved state of a run, tensors on the CPU.
 
     Raises:
-        BusyError: Another process writes the run.
+        BusyError: Another process writes the run, and has saved none yet.
         ValueError: The run has finished, or there is no state.
         RunFileError: The file is damaged.
     """
-    if run.status == "running":
-        raise BusyError(f"{run.path}: another process trains it; wait for its end, or stop it")
     if run.status == "finished":
         forget_states(run.path)  # a kill may have come in between
         raise ValueError(f"{run.path}: the run has finished; there is nothing to go on with")
     paths = _states(run.path)
+    if not paths and run.status == "running":
+        raise BusyError(f"{run.path}: another process trains it; wait for its end, or stop it")
     if not paths:
         raise ValueError(
             f"{run.path} holds no saved state to go on from: it ended before its first, or was "
