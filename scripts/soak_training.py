@@ -25,9 +25,9 @@ SETTINGS = [
     *("--steps", STEPS, "--checkpoint-every", EVERY, "--evaluation-samples", 60),
 ]
 AIMS = {
+    ".segment-": "opening a segment",  # the first one: a run without a state
     ".state-": "writing a state",
     ".checkpoint-": "writing a checkpoint",
-    ".segment-": "opening a segment",
 }
 """What the name of an unfinished file begins with; a kill leaves it there."""
 
