@@ -25,7 +25,7 @@ test: browser ## run all tests
 	@bash scripts/apt.sh dataset-fashion-mnist /usr/share/datasets/fashion-mnist
 	@$(BIN)/python -m pytest -q $(TESTS)
 
-soak: setup ## kill surfaces and training 25 times and more each; writes benchmarks/soak.txt
+soak: setup ## kill surfaces, alone and under torchrun, and training 25 times each; writes benchmarks/soak.txt
 	@PYTHONPATH=tests $(BIN)/python scripts/soak.py $(SOAK)
 
 check: setup ## formatting, lint, types and import rules
