@@ -45,9 +45,10 @@ class TrainConfig:
     """Settings of one training run; the whole of it is stored with the run.
 
     Attributes:
-        preset: Settings to begin with: digits-METHOD or fashion-METHOD, which are small, or the
-            paper's DATA-wrn-METHOD and DATA-pyramidnet-METHOD for cifar10, cifar100, fashion and
-            food101. METHOD is sgd, sam or aace, of the small ones also vasso, f-sam, asam or gsam.
+        preset: Settings to begin with: digits-METHOD or fashion-METHOD, which are small,
+            study-METHOD, a run of `make study`, or the paper's DATA-wrn-METHOD and
+            DATA-pyramidnet-METHOD for cifar10, cifar100, fashion and food101. METHOD is sgd, sam or
+            aace, of all but the paper's also vasso or f-sam, of the small ones asam or gsam.
         data: Data set: fashion (28×28), digits (8×8), cifar10, cifar100, svhn, food101 (32×32), or
             folder:PATH with train/ and test/ of one's own, a folder of images per class in both.
         model: Network: conv8 and mlp8 for digits, conv28 for fashion; resnet-18, resnet-20,

@@ -119,6 +119,31 @@ def training_subset(dataset: Dataset, samples: int) -> tuple[Tensor, Tensor]:
     return images[index], labels[index]
 
 
+def held_out_subset(
+    dataset: Dataset, samples: int, *, train_samples: int
+) -> tuple[Tensor, Tensor]:
+    """Return a class-balanced subset of the training images that `training_subset` leaves out.
+
+    It is the same for every run. A temperature is fitted on it, so that the test set stays unused.
+
+    Args:
+        dataset: The data set.
+        samples: Size of the subset.
+        train_samples: Size of the training subset.
+
+    Raises:
+        ValueError: All images are trained on, or those left are not enough.
+    """
+    if train_samples == 0:
+        raise ValueError("train_samples must leave images out to hold out, got 0, which takes all")
+    images, labels = dataset.train
+    left = torch.ones(len(labels), dtype=torch.bool)
+    left[balanced_subset(labels, train_samples, seed=_SPLIT_SEED)] = False
+    index = left.nonzero().squeeze(1)
+    index = index[balanced_subset(labels[index], samples, seed=_SPLIT_SEED)]
+    return images[index], labels[index]
+
+
 def normalize(images: Tensor, *, by: Tensor) -> Tensor:
     """Return float32 images with the mean 0 and standard deviation 1 of the images `by`.
 

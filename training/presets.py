@@ -1,4 +1,4 @@
-"""Settings to begin with, by name: small runs of a minute, and those of the AACE paper."""
+"""Settings to begin with, by name: small runs, those of `make study`, those of the AACE paper."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +15,9 @@ METHODS = {
     "gsam": "gsam",
 }
 """The methods by their word in a preset's name."""
+
+STUDIED = ("sgd", "sam", "aace", "vasso", "f-sam")
+"""Those that `make study` compares."""
 
 
 def digits(method: str) -> TrainConfig:
@@ -38,6 +41,23 @@ def fashion(method: str) -> TrainConfig:
     The learning rate is twice the paper's: 600 updates are 8 epochs, not 200.
     """
     return TrainConfig(preset=f"fashion-{method}", method=METHODS[method])
+
+
+def study(method: str) -> TrainConfig:
+    """Return a run of `make study`: 10,000 Fashion-MNIST images until SGD has learned them all.
+
+    Learning rate, schedule and decay are the paper's, the radius is the method's default. SGD has
+    the epochs of the others, half of their gradients. A checkpoint is kept at each epoch.
+    """
+    return TrainConfig(
+        preset=f"study-{method}",
+        method=METHODS[method],
+        steps=0,
+        epochs=60,
+        lr=0.1,
+        checkpoint_every=78,
+        record="every:10",
+    )
 
 
 def paper(data: str, model: str, method: str) -> TrainConfig:
@@ -71,6 +91,7 @@ def paper(data: str, model: str, method: str) -> TrainConfig:
 PRESETS: dict[str, Callable[[], TrainConfig]] = {
     **{f"digits-{method}": partial(digits, method) for method in METHODS},
     **{f"fashion-{method}": partial(fashion, method) for method in METHODS},
+    **{f"study-{method}": partial(study, method) for method in STUDIED},
     **{
         f"{data}-{model}-{method}": partial(paper, data, model, method)
         for data in ("cifar10", "cifar100", "fashion", "food101")
