@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: help setup browser demo test soak check format pictures gpu-check bench-surface bench-refinement bench-curvature bench-recording clean
+.PHONY: help setup browser demo test soak check format pictures study gpu-check bench-surface bench-refinement bench-curvature bench-recording clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,10 @@ format: setup ## format and fix what can be fixed
 pictures: setup browser ## draw the README's pictures from the demo's runs
 	@$(BIN)/landscape demo --no-serve
 	@$(BIN)/python scripts/pictures.py
+
+study: setup ## train and compare five methods with three seeds; writes benchmarks/study/
+	@bash scripts/apt.sh dataset-fashion-mnist /usr/share/datasets/fashion-mnist
+	@$(BIN)/python scripts/study.py $(STUDY)
 
 gpu-check: setup ## compare GPU and CPU; writes benchmarks/gpu/
 	@$(BIN)/python benchmarks/gpu_check.py

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from landscape import perturbations as perturbations
     from landscape.adapters import adapt as adapt
     from landscape.adversarial import aace_loss as aace_loss
+    from landscape.calibration import fit_temperature as fit_temperature
+    from landscape.calibration import measure_calibration as measure_calibration
     from landscape.connectivity import measure_barrier as measure_barrier
     from landscape.consistency import measure_consistency as measure_consistency
     from landscape.curvature import measure_curvature as measure_curvature
@@ -101,6 +103,8 @@ _HOME = {
     "Update": "updates",
     "adapt": "adapters",
     "measure_consistency": "consistency",
+    "fit_temperature": "calibration",
+    "measure_calibration": "calibration",
     "measure_trajectory": "trajectories",
     # train and record
     "aace_loss": "adversarial",

@@ -1,6 +1,7 @@
-"""Intervals of means, by Student's t distribution."""
+"""Intervals of means, by Student's t distribution, and of shares."""
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 
@@ -41,6 +42,23 @@ def t_interval(samples: np.ndarray, confidence: float = 0.95) -> tuple[float, fl
     middle = float(np.mean(samples))
     half = t_quantile((1 + confidence) / 2, len(samples) - 1) * standard_error(samples)
     return middle - half, middle + half
+
+
+def wilson_interval(count: int, samples: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the interval of a share of which `count` of `samples` independent draws were seen.
+
+    Raises:
+        ValueError: There is no sample, or `count` is not one of 0 .. samples.
+
+    Source: Wilson, J. Am. Stat. Assoc. 22, 1927.
+    """
+    if not 0 <= count <= samples or samples < 1:
+        raise ValueError(f"count must lie in 0 .. samples, of at least 1, got {count} of {samples}")
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share, spread = count / samples, z**2 / samples
+    middle = share + spread / 2
+    half = math.sqrt(spread * (share * (1 - share) + spread / 4))
+    return max((middle - half) / (1 + spread), 0.0), min((middle + half) / (1 + spread), 1.0)
 
 
 def standard_error(samples: np.ndarray) -> float:

@@ -21,7 +21,7 @@ from training.config import TrainConfig
 from training.presets import PRESETS
 
 AT_ONCE = min(2, os.cpu_count() or 1)  # of one thread each: more than two threads help little
-_PATIENCE = 0.5  # seconds between looks at the processes
+_PATIENCE = 1.0  # seconds between looks at the processes
 _FREE = ("device", "on_record_error")  # settings that change nothing that is learned
 
 Say = Callable[[str], None]
@@ -174,7 +174,8 @@ class _Trainer:
     def __init__(self, jobs: Sequence[Job], say: Say) -> None:
         self.jobs, self.say = jobs, say
         self.failed: list[Job] = []
-        self.waiting = [job for job in jobs if state_of(job) != "finished"]
+        self.finished = {job for job in jobs if state_of(job) == "finished"}
+        self.waiting = [job for job in jobs if job not in self.finished]
         # None for a run that a process of an earlier study, itself killed, still trains.
         self.working: dict[Job, subprocess.Popen | None] = {}
 
@@ -216,6 +217,7 @@ class _Trainer:
             return
         del self.working[job]
         if state_of(job) == "finished":
+            self.finished.add(job)
             self._tell(job)
         elif process is None:
             self.waiting.append(job)
@@ -224,10 +226,12 @@ class _Trainer:
             self.say(f"{job.name}: failed with exit code {process.returncode}, see {job.log}")
 
     def _tell(self, job: Job) -> None:
-        run, done = Run(job.folder), sum(_is_finished(job) for job in self.jobs)
+        run = Run(job.folder)
+        seconds = sum(end - begin for begin, end in spans_of(run))
+        accuracy = number(100 * run.summary["test_accuracy"], 4)
         self.say(
-            f"{job.name}: trained in {duration(sum(b - a for a, b in spans_of(run)))}, test accuracy "
-            f"{number(100 * run.summary['test_accuracy'], 4)} %; {done} of {len(self.jobs)} runs"
+            f"{job.name}: trained in {duration(seconds)}, test accuracy {accuracy} %; "
+            f"{len(self.finished)} of {len(self.jobs)} runs"
         )
 
     def _show(self, progress: ProgressBar) -> None:
@@ -237,6 +241,8 @@ class _Trainer:
 
     def _epochs(self, job: Job) -> int:
         """Epochs of which a checkpoint is kept."""
+        if job in self.finished:
+            return job.config.epochs
         if not (job.folder / "run.json").is_file():
             return 0
         return max(Run(job.folder).checkpoints, default=0) // job.config.checkpoint_every
@@ -252,17 +258,11 @@ class _Trainer:
             process.wait()
 
 
-def _is_finished(job: Job) -> bool:
-    return job.folder.exists() and Run(job.folder).status == "finished"
-
-
 def spans_of(run: Run) -> list[tuple[float, float]]:
     """Begin and end of each part of a training, seconds since 1970: until its last write."""
     header = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
     begins = [run.created, *[resumed["time"] for resumed in header["resumed"]]]
-    ends = [
-        (folder / "steps.h5").stat().st_mtime for folder in sorted(run.path.glob("segment-*"))
-    ]
+    ends = [(folder / "steps.h5").stat().st_mtime for folder in sorted(run.path.glob("segment-*"))]
     return [
         (datetime.fromisoformat(begin).timestamp(), end)
         for begin, end in zip(begins, ends, strict=False)  # a kill may leave an empty segment

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from landscape.intervals import standard_error, t_interval, t_quantile
+from landscape.intervals import standard_error, t_interval, t_quantile, wilson_interval
 
 
 @pytest.mark.parametrize("freedom", [*range(1, 31), 99, 1000, 1001, 50000])
@@ -43,3 +43,15 @@ def test_the_interval_holds_the_mean_as_often_as_it_says():
 def test_one_sample_has_neither_error_nor_interval():
     assert math.isnan(standard_error(np.ones(1)))
     assert all(math.isnan(end) for end in t_interval(np.ones(1)))
+
+
+@pytest.mark.parametrize(("count", "samples"), [(0, 7), (3, 7), (7, 7), (1120, 10_000)])
+def test_the_interval_of_a_share_is_that_of_scipy(count, samples):
+    exact = stats.binomtest(count, samples).proportion_ci(0.9, method="wilson")
+    assert wilson_interval(count, samples, 0.9) == pytest.approx(tuple(exact), abs=1e-12)
+
+
+@pytest.mark.parametrize(("count", "samples"), [(8, 7), (-1, 7), (0, 0)])
+def test_what_is_no_share_is_refused(count, samples):
+    with pytest.raises(ValueError, match="count must lie in"):
+        wilson_interval(count, samples)

@@ -20,14 +20,15 @@ def test_every_preset_carries_its_own_name_and_method():
         data, _, rest = name.partition("-")
         method = rest.removeprefix("wrn-").removeprefix("pyramidnet-")
         config = preset()
-        assert (config.preset, config.data) == (name, data)
+        assert (config.preset, config.data) == (name, {"study": "fashion"}.get(data, data))
         assert config.method == {"aace": "sam+aace"}.get(method, method)
 
 
-@pytest.mark.parametrize("data", ["digits", "fashion"])
+@pytest.mark.parametrize("data", ["digits", "fashion", "study"])
 def test_presets_of_one_data_set_differ_by_method_alone(data):
     sgd = PRESETS[f"{data}-sgd"]()
-    for method in ("sam", "aace", "vasso", "f-sam", "asam", "gsam"):
+    more = () if data == "study" else ("asam", "gsam")
+    for method in ("sam", "aace", "vasso", "f-sam", *more):
         config = PRESETS[f"{data}-{method}"]()
         assert replace(config, preset="", method="sgd") == replace(sgd, preset="")
 
@@ -38,6 +39,17 @@ def test_fashion_presets_are_large_enough_to_show_something():
         assert config.train_samples >= 10_000
         assert config.steps >= 400
         assert config.steps // config.checkpoint_every >= 15
+
+
+def test_presets_of_the_study_are_one_net_for_sixty_epochs_with_the_papers_schedule():
+    config = PRESETS["study-aace"]()
+    resolved = config.with_steps(config.train_samples)
+    assert (resolved.steps, resolved.checkpoint_every) == (60 * 78, 78)
+    assert (config.train_samples, config.model, config.batch_size) == (10_000, "conv28", 128)
+    assert (config.lr, config.weight_decay, config.lr_drops) == (0.1, 5e-4, (0.3, 0.6, 0.8))
+    assert (config.resolved_recipe, config.record) == ("flip", "every:10")
+    radii = {m: PRESETS[f"study-{m}"]().resolved_rho for m in ("sgd", "sam", "aace", "vasso")}
+    assert radii == {"sgd": None, "sam": 0.05, "aace": 0.2, "vasso": 0.2}
 
 
 @pytest.mark.parametrize("data", ["cifar10", "cifar100", "fashion", "food101"])

@@ -8,7 +8,7 @@ import torch
 from data_files import idx, served, write_fashion
 
 from training import data, data_folders, formats, vision
-from training.data import balanced_subset
+from training.data import balanced_subset, held_out_subset, training_subset
 from training.problems import PROBLEMS, make_problem
 
 
@@ -190,6 +190,33 @@ def test_too_large_a_subset_is_refused_with_the_largest_that_works():
     with pytest.raises(ValueError, match="class 1 has 20 of the 70; use at most 40"):
         balanced_subset(labels, 41 + 1, seed=0)
     assert len(balanced_subset(labels, 40, seed=0)) == 40
+
+
+@pytest.fixture
+def numbered():
+    """A data set whose images are all different, with 30 to 50 of each of three classes."""
+    labels = torch.tensor([0] * 50 + [1] * 40 + [2] * 30)
+    images = torch.arange(120, dtype=torch.uint8).view(120, 1, 1, 1)
+    split = (images, labels)
+    return data.Dataset(name="made", train=split, test=split, classes=3, source="", why="")
+
+
+def test_held_out_images_are_balanced_and_none_of_them_is_trained_on(numbered):
+    trained, _ = training_subset(numbered, 60)
+    images, labels = held_out_subset(numbered, 30, train_samples=60)
+    assert labels.bincount().tolist() == [10, 10, 10]
+    assert not set(images.flatten().tolist()) & set(trained.flatten().tolist())
+    assert len(images.unique()) == 30
+    both = labels.tolist(), images.flatten().tolist()
+    assert both[0] == numbered.train[1][both[1]].tolist()
+    assert images.equal(held_out_subset(numbered, 30, train_samples=60)[0])
+
+
+def test_what_can_not_be_held_out_is_told(numbered):
+    with pytest.raises(ValueError, match="class 2 has 10 of the 60; use at most 30"):
+        held_out_subset(numbered, 33, train_samples=60)
+    with pytest.raises(ValueError, match="must leave images out to hold out, got 0"):
+        held_out_subset(numbered, 30, train_samples=0)
 
 
 def test_normalized_training_images_have_mean_zero_and_deviation_one_in_each_channel():

@@ -119,9 +119,7 @@ def training_subset(dataset: Dataset, samples: int) -> tuple[Tensor, Tensor]:
     return images[index], labels[index]
 
 
-def held_out_subset(
-    dataset: Dataset, samples: int, *, train_samples: int
-) -> tuple[Tensor, Tensor]:
+def held_out_subset(dataset: Dataset, samples: int, *, train_samples: int) -> tuple[Tensor, Tensor]:
     """Return a class-balanced subset of the training images that `training_subset` leaves out.
 
     It is the same for every run. A temperature is fitted on it, so that the test set stays unused.

@@ -1,0 +1,236 @@
+"""The report of `make study`: Markdown for people, JSON with every number."""
+
+import datetime
+import json
+import math
+import os
+import platform
+import textwrap
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from study_measures import COMPARED, HELD_OUT, MEASURES, differences, elapsed, means
+from study_runs import AT_ONCE
+
+from landscape.intervals import t_quantile
+from landscape.terminal import duration
+from training.config import TrainConfig
+from training.methods import LABELS
+from training.presets import METHODS
+
+STATED = ("test_error", "test_ce", "test_ce_scaled")
+"""Measures whose differences are put into words."""
+
+LEARNED = 99.0
+"""Training accuracy in percent that SGD is wanted to reach."""
+
+
+def summarize(
+    runs: Sequence[Mapping[str, Any]], config: TrainConfig, command: str
+) -> dict[str, Any]:
+    """All that the table says, as numbers."""
+    report = {
+        "date": datetime.date.today().isoformat(),
+        "command": command,
+        "machine": _machine(),
+        "epochs": config.epochs,
+        "steps": config.with_steps(config.train_samples).steps,
+        "held_out_samples": HELD_OUT,
+        "seconds_in_all": sum(run["seconds"] for run in runs),
+        "seconds_elapsed": elapsed(runs),
+        "bytes": sum(run["bytes"] for run in runs),
+        "methods": means(runs),
+        "differences": differences(runs),
+        "runs": list(runs),
+    }
+    return report | {"statement": statement(report), "learned": learned(report)}
+
+
+def _machine() -> dict[str, Any]:
+    processor = "unknown"
+    if Path("/proc/cpuinfo").is_file():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = (line.partition(":")[2].strip() for line in lines if line.startswith("model n"))
+        processor = next(names, processor)
+    return {
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in ("torch", "numpy")},
+    }
+
+
+def statement(report: Mapping[str, Any]) -> str:
+    """What the intervals of the differences say, in two sentences."""
+    rows = [row for row in report["differences"] if row["measure"] in STATED]
+    if not rows or any(math.isnan(row["low"]) for row in rows):
+        return (
+            "Nothing is said of differences: that takes SGD or SAM, another method and two seeds."
+        )
+    clear = [_in_words(row) for row in rows if not row["low"] <= 0 <= row["high"]]
+    seeds = len(rows[0]["values"])
+    return (
+        f"Differences whose 95 % interval over {seeds} seeds leaves out zero, {len(clear)} of the "
+        f"{len(rows)} of test error and CE: {'; '.join(clear) or 'none'}. If no method differed "
+        f"from any other, {0.05 * len(rows):.1f} would be expected to."
+    )
+
+
+def _in_words(row: Mapping[str, Any]) -> str:
+    name, _, unit = MEASURES[row["measure"]].label.partition(", ")
+    return f"{_label(row['method'])} − {_label(row['base'])} {name} {_difference(row)} {unit}"
+
+
+def learned(report: Mapping[str, Any]) -> str:
+    """Whether SGD has learned its training images, in a sentence."""
+    if "sgd" not in report["methods"]:
+        return "SGD was not trained, so whether it learns the training images is not known."
+    values = report["methods"]["sgd"]["train_accuracy"]["values"]
+    low = f"{min(values):.2f}"
+    if min(values) >= LEARNED:
+        return f"SGD reached {low} % training accuracy or more with every seed (wanted: 99 %)."
+    missed = sum(value < LEARNED for value in values)
+    return (
+        f"SGD did NOT reach the wanted 99 % training accuracy with {missed} of {len(values)} "
+        f"seeds; the lowest is {low} %."
+    )
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """The report for people."""
+    seeds = len(next(iter(report["methods"].values()))["test_ce"]["values"])
+    return f"""# make study, {report["date"]}
+
+{_filled(_circumstances(report, seeds))}
+
+{_filled(report["statement"])}
+
+{_filled(report["learned"])}
+
+## Methods
+
+Mean over {seeds} seeds ± 95 % t-interval. All in eval mode at the last step, without augmentation.
+
+{_methods(report)}
+
+T is fitted on {report["held_out_samples"]:,} training images that no run was trained on; "scaled"
+is after division of the logits by it. ECE: top label, 15 bins of equal width. Its estimate is
+biased upwards: "ECE of a calibrated net" is what a calibrated net with the confidences of the
+scaled one would show.
+
+## Differences
+
+Paired by seed, which shares initial weights and order of the images; mean with 95 % t-interval.
+
+{_pairs(report)}
+
+## Two sources of spread
+
+Half-widths of 95 % intervals: over test images for seed 0 / over {seeds} seeds. {_factor(seeds)}
+
+{_spread(report)}
+
+## What this does not say
+
+ρ is each method's default and was not tuned; there is one learning rate, one net and one data set.
+SGD has the epochs of the others, so half of their gradients.
+"""
+
+
+def _circumstances(report: Mapping[str, Any], seeds: int) -> str:
+    """What was trained, where, by which command and in what time."""
+    machine, stopped = report["machine"], sum(len(run["spans"]) > 1 for run in report["runs"])
+    again = f" {stopped} of the runs were stopped and taken up again." if stopped else ""
+    return (
+        f"`{report['command']}`: Fashion-MNIST, 10,000 training images, conv28 (BatchNorm), "
+        f"{report['epochs']} epochs = {report['steps']} updates of 128, lr 0.1 with the paper's "
+        f"drops, {seeds} seeds. {machine['cores']} cores of {machine['processor']}, torch "
+        f"{machine['versions']['torch']}, {AT_ONCE} runs at a time with one thread each: "
+        f"{duration(report['seconds_elapsed'])} of training, {duration(report['seconds_in_all'])} "
+        f"summed over runs, beside whatever else the machine did.{again} The runs take "
+        f"{report['bytes'] / 1e9:.2g} GB."
+    )
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
+
+
+def _factor(seeds: int) -> str:
+    if seeds < 2:
+        return "One seed has none over seeds."
+    factor = t_quantile(0.975, seeds - 1)
+    return f"With so few\nseeds the latter is {factor:.2f} standard errors; with many it were 1.96."
+
+
+def _methods(report: Mapping[str, Any]) -> str:
+    methods = report["methods"]
+    rows = [
+        [measure.label, *[_mean(methods[m][name], measure.digits) for m in methods]]
+        for name, measure in MEASURES.items()
+    ]
+    return _table(["", *map(_label, methods)], rows)
+
+
+def _pairs(report: Mapping[str, Any]) -> str:
+    rows: dict[tuple[str, str], list[str]] = {}
+    for row in report["differences"]:
+        pair = f"{_label(row['method'])} − {_label(row['base'])}"
+        rows.setdefault((row["method"], row["base"]), [pair]).append(_difference(row))
+    labels = [measure.label for measure in COMPARED.values()]
+    return _table(["", *labels], list(rows.values())) if rows else "None: they need SGD or SAM."
+
+
+def _spread(report: Mapping[str, Any]) -> str:
+    methods = report["methods"]
+    first = {run["method"]: run for run in report["runs"] if run["seed"] == 0}
+    rows = []
+    for name, measure in COMPARED.items():
+        row = [measure.label]
+        for method in methods:
+            low, high = measure.interval(first[method])
+            over = methods[method][name]
+            texts = [
+                _number((b - a) / 2, measure.digits)
+                for a, b in ((low, high), (over["low"], over["high"]))
+            ]
+            row.append(" / ".join(texts))
+        rows.append(row)
+    return _table(["", *map(_label, methods)], rows)
+
+
+def _label(method: str) -> str:
+    return LABELS[METHODS[method]]
+
+
+def _mean(value: Mapping[str, Any], digits: int) -> str:
+    half = _number((value["high"] - value["low"]) / 2, digits)
+    return f"{_number(value['mean'], digits)} ± {half}"
+
+
+def _difference(row: Mapping[str, Any]) -> str:
+    digits = MEASURES[row["measure"]].digits
+    mean, low, high = (_number(row[key], digits) for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
+def _number(value: float, digits: int) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # no "-0.00"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write_report(report: Mapping[str, Any], folder: Path) -> Path:
+    """Write DATE.json and DATE.md; the path of the latter."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{report['date']}.md"
+    path.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    path.write_text(markdown(report), encoding="utf-8")
+    return path
