@@ -142,7 +142,8 @@ SGD has the epochs of the others, so half of their gradients.
 def _circumstances(report: Mapping[str, Any], seeds: int) -> str:
     """What was trained, where, by which command and in what time."""
     machine, stopped = report["machine"], sum(len(run["spans"]) > 1 for run in report["runs"])
-    again = f" {stopped} of the runs were stopped and taken up again." if stopped else ""
+    who = "One run was" if stopped == 1 else f"{stopped} runs were"
+    again = f" {who} stopped and taken up again." if stopped else ""
     return (
         f"`{report['command']}`: Fashion-MNIST, 10,000 training images, conv28 (BatchNorm), "
         f"{report['epochs']} epochs = {report['steps']} updates of 128, lr 0.1 with the paper's "
