@@ -111,6 +111,7 @@ def test_a_calibrated_classifier_has_no_calibration_error_until_it_is_scaled():
     overconfident = measure_calibration(3 * logits, targets)
     assert overconfident.ece > 0.1
     assert overconfident.ece_interval[0] > 0.1
+    assert 0 < overconfident.ece_null < 0.03  # of a calibrated one, whatever this one's ECE
     assert measure_calibration(3 * logits, targets, temperature=3).ece < 1e-12
 
 
