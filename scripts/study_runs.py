@@ -181,7 +181,7 @@ class _Trainer:
 
     def run(self) -> None:
         """Work until all is done."""
-        with ProgressBar("train", quiet=not sys.stderr.isatty()) as progress:
+        with ProgressBar("train, epochs", quiet=not sys.stderr.isatty()) as progress:
             while self.waiting or self.working:
                 while self.waiting and len(self.working) < AT_ONCE:
                     self._start(self.waiting.pop(0))
