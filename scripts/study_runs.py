@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -98,8 +99,8 @@ def state_of(job: Job) -> str:
 
 def _is_unborn(folder: Path) -> bool:
     """Whether a run was killed, or is about to begin, before its run.json was written."""
-    parts = {path.name for path in folder.iterdir() if path.name != ".lock"}
-    return not any(part for part in parts if not part.startswith((".", "segment-")))
+    strange = [path for path in folder.iterdir() if not path.name.startswith((".", "segment-"))]
+    return not strange and not any(folder.glob("segment-*/snapshots/*"))
 
 
 def _after_a_kill(folder: Path) -> str:
@@ -114,17 +115,23 @@ def _after_a_kill(folder: Path) -> str:
 
 def _check_settings(job: Job, run: Run) -> None:
     config = job.config
-    wanted = json.loads(json.dumps(config.with_steps(config.train_samples).to_json()))
+    wanted = _stored(config.with_steps(config.train_samples))
+    found = _stored(TrainConfig()) | run.config  # an older version did as today's defaults do
     differ = [
-        f"{name} {run.config.get(name)}, not {value}"
+        f"{name} {found[name]}, not {value}"
         for name, value in wanted.items()
-        if name not in _FREE and run.config.get(name) != value
+        if name not in _FREE and found[name] != value
     ]
     if differ:
         raise ValueError(
             f"{job.folder} must have the settings of {config.preset}, got {'; '.join(differ[:4])}; "
             "choose another --out, or move it away"
         )
+
+
+def _stored(config: TrainConfig) -> dict[str, Any]:
+    """Settings as run.json has them."""
+    return json.loads(json.dumps(config.to_json()))
 
 
 def _updates(run: Run) -> int:

@@ -177,14 +177,29 @@ def test_a_run_that_was_killed_before_it_began_is_trained_anew(ended, tmp_path):
     folder = tmp_path / "sgd-0"
     (folder / "segment-000").mkdir(parents=True)
     (folder / ".lock").touch()
+    (folder / ".run.json.7.tmp").touch()
     assert state_of(replace(ended, folder=folder)) == "new"
     assert not folder.exists()
+    (ended.folder / "run.json").unlink()
+    with pytest.raises(ValueError, match=r"folder without run\.json"):
+        state_of(ended)
+    assert any(ended.folder.glob("segment-000/snapshots/*"))
 
 
 def test_settings_that_are_learned_with_must_be_the_presets(ended):
     for change in ({"lr": 0.3}, {"seed": 1}, {"record": "full"}):
         with pytest.raises(ValueError, match="must have the settings"):
             state_of(replace(ended, config=replace(ended.config, **change)))
+
+
+def test_a_run_from_before_there_was_a_setting_counts_as_one_with_its_default(ended):
+    file = ended.folder / "run.json"
+    header = json.loads(file.read_text())
+    del header["config"]["sync_batchnorm"]
+    file.write_text(json.dumps(header | {"status": "finished"}))
+    assert state_of(ended) == "finished"
+    with pytest.raises(ValueError, match="got sync_batchnorm False, not True"):
+        state_of(replace(ended, config=replace(ended.config, sync_batchnorm=True)))
 
 
 def test_too_small_a_disk_is_told_before_training(tmp_path):
