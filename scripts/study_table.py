@@ -18,7 +18,7 @@ from landscape.intervals import t_quantile
 from landscape.terminal import duration
 from training.config import TrainConfig
 from training.methods import LABELS
-from training.presets import METHODS
+from training.presets import METHODS, PRESETS
 
 STATED = ("test_error", "test_ce", "test_ce_scaled")
 """Measures whose differences are put into words."""
@@ -63,24 +63,30 @@ def _machine() -> dict[str, Any]:
 
 
 def statement(report: Mapping[str, Any]) -> str:
-    """What the intervals of the differences say, in two sentences."""
+    """What AACE (else the last method) changes, and how many differences are clear of zero."""
     rows = [row for row in report["differences"] if row["measure"] in STATED]
     if not rows or any(math.isnan(row["low"]) for row in rows):
         return (
             "Nothing is said of differences: that takes SGD or SAM, another method and two seeds."
         )
-    clear = [_in_words(row) for row in rows if not row["low"] <= 0 <= row["high"]]
-    seeds = len(rows[0]["values"])
+    methods = [row["method"] for row in rows]
+    focus = "aace" if "aace" in methods else methods[-1]
+    told: dict[str, list[str]] = {}
+    for row in rows:
+        if row["method"] == focus:
+            name, _, unit = MEASURES[row["measure"]].label.partition(", ")
+            told.setdefault(_pair(row), []).append(f"{name} {_difference(row)} {unit}")
+    listed = "; ".join(f"{pair}: {', '.join(texts)}" for pair, texts in told.items())
+    clear = sum(not row["low"] <= 0 <= row["high"] for row in rows)
     return (
-        f"Differences whose 95 % interval over {seeds} seeds leaves out zero, {len(clear)} of the "
-        f"{len(rows)} of test error and CE: {'; '.join(clear) or 'none'}. If no method differed "
-        f"from any other, {0.05 * len(rows):.1f} would be expected to."
+        f"{listed} (mean and 95 % interval over {len(rows[0]['values'])} seeds). Of the "
+        f"{len(rows)} such differences of all methods {clear} have an interval that leaves out zero; if no "
+        f"method differed from any other, {0.05 * len(rows):.1f} would be expected to."
     )
 
 
-def _in_words(row: Mapping[str, Any]) -> str:
-    name, _, unit = MEASURES[row["measure"]].label.partition(", ")
-    return f"{_label(row['method'])} − {_label(row['base'])} {name} {_difference(row)} {unit}"
+def _pair(row: Mapping[str, Any]) -> str:
+    return f"{_label(row['method'])} − {_label(row['base'])}"
 
 
 def learned(report: Mapping[str, Any]) -> str:
@@ -90,7 +96,9 @@ def learned(report: Mapping[str, Any]) -> str:
     values = report["methods"]["sgd"]["train_accuracy"]["values"]
     low = f"{min(values):.2f}"
     if min(values) >= LEARNED:
-        return f"SGD reached {low} % training accuracy or more with every seed (wanted: 99 %)."
+        return (
+            f"SGD reached the wanted 99 % training accuracy with every seed; the lowest is {low} %."
+        )
     missed = sum(value < LEARNED for value in values)
     return (
         f"SGD did NOT reach the wanted 99 % training accuracy with {missed} of {len(values)} "
@@ -115,10 +123,7 @@ Mean over {seeds} seeds ± 95 % t-interval. All in eval mode at the last step, w
 
 {_methods(report)}
 
-T is fitted on {report["held_out_samples"]:,} training images that no run was trained on; "scaled"
-is after division of the logits by it. ECE: top label, 15 bins of equal width. Its estimate is
-biased upwards: "ECE of a calibrated net" is what a calibrated net with the confidences of the
-scaled one would show.
+{_filled(_calibration(report))}
 
 ## Differences
 
@@ -128,15 +133,25 @@ Paired by seed, which shares initial weights and order of the images; mean with 
 
 ## Two sources of spread
 
-Half-widths of 95 % intervals: over test images for seed 0 / over {seeds} seeds. {_factor(seeds)}
+{_filled(_spreads(seeds))}
 
 {_spread(report)}
 
 ## What this does not say
 
-ρ is each method's default and was not tuned; there is one learning rate, one net and one data set.
-SGD has the epochs of the others, so half of their gradients.
+{_filled(_limits(report))}
 """
+
+
+def _limits(report: Mapping[str, Any]) -> str:
+    radii = {method: PRESETS[f"study-{method}"]().resolved_rho for method in report["methods"]}
+    told = ", ".join(f"{_label(method)} {rho}" for method, rho in radii.items() if rho is not None)
+    return (
+        f"ρ is each method's default ({told or 'none here'}; that of AACE multiplies its gradient, "
+        "the others are lengths) and was not tuned, so a difference between two methods is one of "
+        "radius too. There is one learning rate, one net and one data set. SGD has the epochs of "
+        "the others, so half of their gradients."
+    )
 
 
 def _circumstances(report: Mapping[str, Any], seeds: int) -> str:
@@ -159,11 +174,21 @@ def _filled(text: str) -> str:
     return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
 
 
-def _factor(seeds: int) -> str:
+def _calibration(report: Mapping[str, Any]) -> str:
+    return (
+        f"T is fitted on {report['held_out_samples']:,} training images that no run was trained "
+        'on; "scaled" means that logits are divided by it. ECE: top label, 15 bins of equal width. '
+        'Its estimate is biased upwards: "ECE of a calibrated net" is what a calibrated net with '
+        "the confidences of the scaled one would show."
+    )
+
+
+def _spreads(seeds: int) -> str:
+    told = f"Half-widths of 95 % intervals: over test images for seed 0 / over {seeds} seeds. "
     if seeds < 2:
-        return "One seed has none over seeds."
+        return told + "One seed has none over seeds."
     factor = t_quantile(0.975, seeds - 1)
-    return f"With so few\nseeds the latter is {factor:.2f} standard errors; with many it were 1.96."
+    return told + f"The latter is {factor:.2f} standard errors, with many seeds it would be 1.96."
 
 
 def _methods(report: Mapping[str, Any]) -> str:
@@ -178,8 +203,7 @@ def _methods(report: Mapping[str, Any]) -> str:
 def _pairs(report: Mapping[str, Any]) -> str:
     rows: dict[tuple[str, str], list[str]] = {}
     for row in report["differences"]:
-        pair = f"{_label(row['method'])} − {_label(row['base'])}"
-        rows.setdefault((row["method"], row["base"]), [pair]).append(_difference(row))
+        rows.setdefault((row["method"], row["base"]), [_pair(row)]).append(_difference(row))
     labels = [measure.label for measure in COMPARED.values()]
     return _table(["", *labels], list(rows.values())) if rows else "None: they need SGD or SAM."
 

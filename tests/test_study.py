@@ -274,15 +274,16 @@ def report_of(runs):
     return summarize(runs, TrainConfig(steps=0, epochs=60), "make study")
 
 
-def test_the_statement_has_the_differences_whose_interval_leaves_out_zero(runs):
+def test_the_statement_has_what_aace_changes_and_counts_what_is_clear_of_zero(runs):
     for run in runs:
         run["test"]["error"] += 1e-4 * (run["method"] == "sam") * run["seed"]
     words = statement(report_of(runs))
-    assert "1 of the 9 of test error and CE: SAM − SGD test error −0.99 [−1.01, −0.97] %." in words
-    assert "expected to" in words
-    for run in runs:
-        run["test"]["error"] = ERRORS["aace"][run["seed"]]
-    assert "0 of the 9 of test error and CE: none." in statement(report_of(runs))
+    assert words.startswith("SAM+AACE − SGD: test error −1.00 [−5.30, 3.30] %, test CE 0.0000 [")
+    assert "; SAM+AACE − SAM: test error −0.01 [" in words
+    assert "SAM − SGD" not in words
+    assert "Of the 9 such differences of all methods 1 have an interval that leaves" in words
+    without = statement(report_of([run for run in runs if run["method"] != "aace"]))
+    assert without.startswith("SAM − SGD: test error −0.99 [−1.01, −0.97] %")
 
 
 def test_a_single_seed_says_nothing_of_differences(runs):
@@ -292,7 +293,7 @@ def test_a_single_seed_says_nothing_of_differences(runs):
 
 
 def test_the_report_says_plainly_when_sgd_has_not_learned_its_images(runs):
-    assert learned(report_of(runs)).startswith("SGD reached 99.90 % training accuracy or more")
+    assert learned(report_of(runs)).endswith("every seed; the lowest is 99.90 %.")
     runs[1]["train"]["accuracy"] = 0.985
     assert "did NOT reach the wanted 99 % training accuracy with 1 of 3" in learned(report_of(runs))
     assert "whether it learns" in learned(report_of(runs[3:]))
@@ -302,6 +303,7 @@ def test_the_table_has_both_sources_of_spread(runs):
     runs[0]["test"] = copy.deepcopy(runs[0]["test"]) | {"error_interval": (0.115, 0.13)}
     text = markdown(report_of(runs))
     assert "| test error, % | 0.75 / 2.48 |" in text
+    assert "(SAM 0.05, SAM+AACE 0.2;" in text
     assert all(f"| {measure.label} |" in text for measure in MEASURES.values())
 
 
