@@ -80,8 +80,8 @@ def statement(report: Mapping[str, Any]) -> str:
     clear = sum(not row["low"] <= 0 <= row["high"] for row in rows)
     return (
         f"{listed} (mean and 95 % interval over {len(rows[0]['values'])} seeds). Of the "
-        f"{len(rows)} such differences of all methods {clear} have an interval that leaves out zero; if no "
-        f"method differed from any other, {0.05 * len(rows):.1f} would be expected to."
+        f"{len(rows)} such differences of all methods {clear} have an interval that leaves out "
+        f"zero; if no method differed from any other, {0.05 * len(rows):.1f} would be expected to."
     )
 
 
