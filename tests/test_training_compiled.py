@@ -90,7 +90,7 @@ def test_a_compiled_run_that_is_taken_up_again_has_the_bits_of_an_undisturbed_on
 
 def test_without_a_compiler_it_is_said_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler --fast")
-    with pytest.raises(ValueError, match="compile needs a C\\+\\+ compiler.*no-such-compiler"):
+    with pytest.raises(ValueError, match=r"compile needs a C\+\+ compiler.*no-such-compiler"):
         train(CONFIG, tmp_path / "run", own=("small", make_problem()))
     assert not (tmp_path / "run").exists()
 
