@@ -8,6 +8,7 @@ import torch
 from test_training_methods import make_problem
 from torch._dynamo.utils import counters
 
+from landscape.ranks import Ranks
 from landscape.runs import Run
 from training.config import TrainConfig, settings_group
 from training.jobs import prepare
@@ -32,7 +33,7 @@ CONFIG = TrainConfig(
 
 
 def make_job(**changes):
-    return prepare(replace(CONFIG, **changes), ("small", make_problem()))[0]
+    return prepare(replace(CONFIG, **changes), ("small", make_problem()), Ranks())[0]
 
 
 def make_updates(job, count):

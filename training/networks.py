@@ -1,4 +1,4 @@
-"""What the passes of training go through: the model, compiled, joined with those of other ranks."""
+"""What the passes of training go through: the model, compiled, and joined with those of ranks."""
 
 import inspect
 import os
