@@ -42,7 +42,7 @@ from training.updates import make_update
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
 BATCH = 256 if CUDA else 128
-STEPS = {"conv28": 20, "resnet-20": 2, "wrn-28-2": 1}  # updates of one measurement
+STEPS = {"conv28": 40, "resnet-20": 3, "wrn-28-2": 1}  # updates of one measurement
 METHODS = ("sgd", "sam", "sam+aace", "vasso", "f-sam", "asam", "gsam")
 LOOPS = ("wrn-28-10",) if CUDA else ("resnet-20", "wrn-28-2")
 LOOP_UPDATES = 20 if CUDA else 3
@@ -78,7 +78,8 @@ def make_job(name: str, method: str, **settings: Any) -> Job:
 def update(job: Job, watch: FiniteWatch) -> None:
     """An update as `landscape train` makes it, recording left out."""
     _, inputs, targets = next(job.batches)
-    watch.add(job.step, make_update(job, inputs, targets))
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        watch.add(job.step, make_update(job, inputs, targets))
     watch.check(job.step)
     job.step += 1
 
@@ -109,11 +110,13 @@ def _wait() -> None:
 
 
 def in_turn(works: dict[str, Callable[[], float]], rounds: int) -> Seconds:
-    """Seconds of each in every round; the first round warms up."""
+    """Seconds of each in every round; the first round warms up, each begins with another."""
     found: Seconds = {name: [] for name in works}
+    names = list(works)
     for turn in range(rounds + 1):
-        for name, work in works.items():
-            seconds = work()
+        begin = turn % len(names)
+        for name in names[begin:] + names[:begin]:
+            seconds = works[name]()
             if turn:
                 found[name].append(seconds)
     return found
