@@ -60,8 +60,9 @@ class StepMeasures:
 
     def close_window(self) -> Tensor:
         """Return how many unit vectors were added since the last call, and their sum's square."""
-        total = self._sum if self._sum is not None else torch.zeros(1, device=self._device)
-        square = self._inner_products({"mm": (total, total)})["mm"]
+        square = torch.zeros_like(self._count)
+        if self._sum is not None:
+            square = self._inner_products({"mm": (self._sum, self._sum)})["mm"]
         result = torch.stack([self._count, square])
         self._sum, self._count = None, torch.zeros_like(self._count)
         return result
