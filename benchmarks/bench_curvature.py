@@ -20,14 +20,16 @@ import numpy as np
 import surface_nets
 import torch
 from contenders import ROOT, Contender
-from curvature_report import draw, machine, summarize
+from curvature_report import draw, summarize
 from curvature_scaling import measure_ranks, measure_scaling
+from machines import machine
 from torch.nn import functional
 
 from landscape import Objective
 from training.models import build_model
 
 PEERS = ("pyhessian", "hessian-eigenthings", "curvlinops")
+PACKAGES = ("torch", "numpy", "scipy", "pyhessian", "curvlinops-for-pytorch", "hessian-eigenthings")
 BATCHES = (64, 0)  # tried for those that take batches; 0 is all images at once
 TOLERANCE = 1e-3  # of the largest |λ|
 AGREEMENT = 2e-3  # of products and eigenvalues
@@ -208,7 +210,7 @@ def main() -> int:
     torch.set_num_threads(os.cpu_count() or 1)
     args.out.mkdir(parents=True, exist_ok=True)
     stem = args.out / datetime.date.today().isoformat()
-    report: dict[str, Any] = {"machine": machine(), "nets": {}}
+    report: dict[str, Any] = {"machine": machine(*PACKAGES), "nets": {}}
     if args.only:
         report = json.loads(stem.with_suffix(".json").read_text())
     with tempfile.TemporaryDirectory() as place:

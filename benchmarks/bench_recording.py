@@ -4,10 +4,13 @@ The hook alone, as a share of a SAM step on the same machine and threads. Each n
 few SAM steps, which are timed; then `Recorder.step` is called with the vectors of the last one, at
 least 100 times, and the run is ended with fsync. All of it counts: the calls, waiting for the
 writing thread, the end. As the thread has nothing to run beside, its work is counted in full.
+Results go to benchmarks/recording/<date>.json and .md.
 """
 
 import argparse
+import datetime
 import json
+import os
 import shutil
 import statistics
 import tempfile
@@ -16,15 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from machines import machine
 from torch.nn import functional
 
 from landscape import SAM, Recorder, perturbations
 from landscape.optimizers import frozen_batchnorm
-from landscape.provenance import describe_environment
 from training.models import build_model
 
 RESULTS = Path(__file__).parent / "recording"
 BATCH = 128
+GOAL = 0.01
 CASES = {"resnet-20": (9, 200), "wrn-28-2": (5, 120), "wrn-28-10": (1, 10)}
 """SAM steps timed and calls of the hook, by net."""
 
@@ -83,6 +87,7 @@ def measure(name: str, record: str, steps: int, calls: int, folder: Path) -> dic
         "record": record,
         "parameters": sum(p.numel() for p in model.parameters()),
         "calls": calls,
+        "load": os.getloadavg()[0],
         "step_seconds": step,
         "call_seconds": inside / calls,
         "hook_seconds": whole / calls,
@@ -91,31 +96,56 @@ def measure(name: str, record: str, steps: int, calls: int, folder: Path) -> dic
     }
 
 
+def write(rows: list[dict[str, Any]], stem: Path) -> None:
+    """Keep the rows beside those of today that are of other nets, and write the table."""
+    path = stem.with_suffix(".json")
+    kept = json.loads(path.read_text())["rows"] if path.exists() else []
+    measured = {row["net"] for row in rows}
+    rows = [row for row in kept if row["net"] not in measured] + rows
+    where = machine("torch", "numpy", "h5py")
+    path.write_text(json.dumps({"machine": where, "batch": BATCH, "rows": rows}, indent=1) + "\n")
+    lines = [
+        "# Recording, as a share of a SAM step",
+        "",
+        f"{where['processor']} ({where['capability']}), {where['threads']} threads, torch "
+        f"{where['versions']['torch']}, batches of {BATCH}, commit {where['commit']}.",
+        "",
+        "| net | kept | step, s | call, ms | in all, ms | share | MB a step |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['net']} | {row['record']} | {row['step_seconds']:.3f} | "
+        f"{1e3 * row['call_seconds']:.2f} | {1e3 * row['hook_seconds']:.2f} | "
+        f"{100 * row['share']:.2f} % | {row['bytes_per_step'] / 1e6:.2f} |"
+        for row in rows
+    ]
+    missed = [f"{row['net']}, {row['record']}" for row in rows if row["share"] > GOAL]
+    verdict = f"MISSED by {'; '.join(missed)}" if missed else "reached"
+    lines += ["", f"At most {100 * GOAL:.0f} % of a step: {verdict}."]
+    text = "\n".join(lines) + "\n"
+    stem.with_suffix(".md").write_text(text)
+    print(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--nets", nargs="*", default=list(CASES))
+    parser.add_argument("--nets", nargs="*", default=list(CASES), choices=list(CASES))
     parser.add_argument("--steps", type=int, help="SAM steps timed, fewer for a try")
     parser.add_argument("--calls", type=int, help="calls of the hook, fewer for a try")
     args = parser.parse_args()
+    torch.set_num_threads(os.cpu_count() or 1)
     rows = []
-    print(f"{'net':10} {'record':8} {'step':>9} {'call':>9} {'in all':>9} {'share':>7} {'MB':>6}")
     with tempfile.TemporaryDirectory() as folder:
         for name in args.nets:
             steps, calls = CASES[name]
             for record in ("full", "sketch"):
                 row = measure(name, record, args.steps or steps, args.calls or calls, Path(folder))
                 rows.append(row)
-                print(
-                    f"{name:10} {record:8} {row['step_seconds']:8.3f}s "
-                    f"{1e3 * row['call_seconds']:7.2f}ms {1e3 * row['hook_seconds']:7.2f}ms "
-                    f"{100 * row['share']:6.2f}% {row['bytes_per_step'] / 1e6:6.2f}",
-                    flush=True,
-                )
+                print(f"{name}, {record}: {100 * row['share']:.2f} % of a step", flush=True)
     if args.steps or args.calls:
         return
     RESULTS.mkdir(exist_ok=True)
-    told = {"environment": describe_environment(), "batch": BATCH, "rows": rows}
-    (RESULTS / "recording.json").write_text(json.dumps(told, indent=1) + "\n")
+    write(rows, RESULTS / datetime.date.today().isoformat())
 
 
 if __name__ == "__main__":

@@ -1,17 +1,10 @@
 """What the rounds of `make bench-curvature` say: medians, ratios, targets; tables and a figure."""
 
-import os
-import platform
 import statistics
-import subprocess
-import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import torch
-from contenders import ROOT
 
 mpl.use("agg")
 from matplotlib import pyplot as plt
@@ -27,27 +20,6 @@ TARGETS = [
     ("resnet-20", "top 5", "hessian-eigenthings", 1.8, None),
     ("resnet-20", "density", "curvlinops", 1.8, None),
 ]
-
-
-def machine() -> dict[str, Any]:
-    """Where this was measured, with which versions and by which command."""
-    model = "unknown"
-    if Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((x.partition(":")[2].strip() for x in lines if x.startswith("model n")), model)
-    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    commit = subprocess.run(git, check=False, capture_output=True, text=True)
-    names = ("torch", "numpy", "scipy", "pyhessian", "curvlinops-for-pytorch")
-    return {
-        "processor": model,
-        "capability": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
-        "load": list(os.getloadavg()),
-        "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in (*names, "hessian-eigenthings")},
-        "commit": commit.stdout.strip(),
-        "command": " ".join(["python", *sys.argv]),
-    }
 
 
 def summarize(report: dict[str, Any]) -> dict[str, Any]:

@@ -95,7 +95,13 @@ class FlatVectors:
                     _whole(part)
 
     def _join(self, parts: Sequence[Tensor]) -> Tensor:
-        return torch.cat([_whole(part).reshape(-1).to(self.device) for part in parts])
+        whole = [_whole(part) for part in parts]
+        kind = functools.reduce(torch.promote_types, {part.dtype for part in whole})
+        flat = torch.empty(self.size, dtype=kind, device=self.device)
+        # straight into place: of channels-last tensors `reshape` would make copies first
+        places = zip(flat.split(self._sizes), whole, strict=True)
+        tensor_lists.copy(whole, into=[place.view(part.shape) for place, part in places])
+        return flat
 
 
 def _whole(tensor: Tensor) -> Tensor:

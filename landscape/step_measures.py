@@ -60,8 +60,9 @@ class StepMeasures:
 
     def close_window(self) -> Tensor:
         """Return how many unit vectors were added since the last call, and their sum's square."""
-        total = self._sum if self._sum is not None else torch.zeros(1, device=self._device)
-        square = self._inner_products({"mm": (total, total)})["mm"]
+        square = torch.zeros_like(self._count)
+        if self._sum is not None:
+            square = self._inner_products({"mm": (self._sum, self._sum)})["mm"]
         result = torch.stack([self._count, square])
         self._sum, self._count = None, torch.zeros_like(self._count)
         return result
@@ -102,15 +103,18 @@ class StepMeasures:
 
     def _inner_products(self, pairs: Mapping[str, tuple[Any, Any]]) -> dict[str, Tensor]:
         """Return products in float64, part by part."""
+        vectors = list({id(v): v for pair in pairs.values() for v in pair}.values())
+        row = {id(vector): number for number, vector in enumerate(vectors)}
         totals = {name: torch.zeros_like(self._nan) for name in pairs}
-        for start in range(0, self._size, self._columns):
-            part = slice(start, start + self._columns)
-            wide: dict[int, Tensor] = {}
+        width = min(self._columns, self._size)
+        # one place for all parts: fresh memory would cost as much as the products
+        space = torch.empty(len(vectors), width, dtype=self._wide, device=self._device)
+        for start in range(0, self._size, width):
+            wide = space[:, : self._size - start]
+            for place, vector in zip(wide, vectors, strict=True):
+                place.copy_(vector[start : start + width])
             for name, (left, right) in pairs.items():
-                for vector in (left, right):
-                    if id(vector) not in wide:
-                        wide[id(vector)] = vector[part].to(self._wide)
-                totals[name] = totals[name] + torch.dot(wide[id(left)], wide[id(right)])
+                totals[name] += torch.dot(wide[row[id(left)]], wide[row[id(right)]])
         return totals
 
 

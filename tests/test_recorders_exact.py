@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from landscape import step_writing
+from landscape import step_measures, step_writing
 from landscape.directions import inner_products
 from landscape.recorders import Recorder
 from landscape.runs import Run
+from landscape.step_measures import PRODUCTS, StepMeasures
 
 SIZES = (12, 4, 4, 4, 8, 2)
 STEPS, EVERY = 230, 40
@@ -227,6 +228,22 @@ def test_a_half_precision_model_is_measured_in_full(tmp_path):
         recorder.step(1.0, displacement=vector)
     expected = vector.double().norm().item()
     assert Run(tmp_path / "a").steps["displacement_norm"][0] == pytest.approx(expected, rel=1e-12)
+
+
+def test_products_of_long_vectors_are_summed_part_by_part(monkeypatch):
+    monkeypatch.setattr(step_measures, "_COLUMNS", 15)
+    e, g, h = torch.from_numpy(drawn(3))
+    measures = StepMeasures(34, torch.device("cpu"))
+    assert measures.close_window().tolist() == [0, 0]  # before anything was added
+    measures.measure(0, e, g, h)
+    found = dict(zip(PRODUCTS, measures.measure(1, g, h, e).tolist(), strict=True))
+    a, b, c = (vector.double().numpy() for vector in (g, h, e))
+    unit = c / np.linalg.norm(c)
+    expected = {"ee": a @ a, "gg": b @ b, "hh": c @ c, "eg": a @ b, "eh": a @ c, "ep": a @ c}
+    expected |= {"pp": c @ c, "em": a @ unit, "mm": 1.0}
+    for name, value in expected.items():
+        tolerance = 1e-6 if name in ("em", "mm") else 1e-12  # the sum is kept in float32
+        assert found[name] == pytest.approx(value, rel=tolerance), name
 
 
 @pytest.mark.gpu

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from landscape.perturbations import sam, usam
 from landscape.problems import Problem
+from landscape.ranks import Ranks
 from landscape.runs import Run
 from landscape.subjects import Subject
 from landscape.updates import perturbation_of_run
@@ -40,7 +41,7 @@ def one_update(**settings):
     optimizer = make_optimizer(config, problem.model)
     before = [p.detach().clone() for p in problem.model.parameters()]
     batches = Batches(replace(config, augment=False), problem.train)
-    job = Job(config, problem, problem.model, optimizer, batches)
+    job = Job(config, problem, problem.model, optimizer, batches, Ranks())
     row = make_update(job, *problem.train)
     pairs = zip(before, problem.model.parameters(), strict=True)
     return row, [a - b.detach() for a, b in pairs], problem
@@ -191,7 +192,7 @@ def test_the_fused_update_of_a_gpu_is_that_of_the_loop(method):
     found = []
     for fused in (True, False):
         config = replace(PRESETS["digits-sgd"](), method=method, device="cuda")
-        job, _, _ = prepare(config, None)
+        job, _, _ = prepare(config, None, Ranks())
         assert all(group["fused"] for group in job.optimizer.param_groups)
         for group in job.optimizer.param_groups:
             group["fused"] = fused

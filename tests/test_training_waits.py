@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from landscape.ranks import Ranks
 from training.failures import FiniteWatch
 from training.jobs import prepare
 from training.methods import LABELS
@@ -52,7 +53,7 @@ def step(job, watch):
 def test_a_step_never_waits_for_the_device(case):
     config = replace(PRESETS["digits-sgd"](), device="meta", recipe="crop-flip-cutout", **case)
     config = replace(config, batch_size=32, train_samples=64)  # two updates in an epoch
-    job, _, _ = prepare(config, None)
+    job, _, _ = prepare(config, None, Ranks())
     watch = FiniteWatch(
         job.problem.model, Path("run"), lr_at=config.lr_at, flush=lambda: None, every=20
     )

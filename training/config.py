@@ -36,7 +36,7 @@ _RECIPES = {
 
 
 # Settings that name a run, or say where it computes, and leave what is learned alone.
-_NOT_SETTINGS = ("preset", "seed", "device", "checkpoint_every", "evaluation_samples")
+_NOT_SETTINGS = ("preset", "seed", "compile", "device", "checkpoint_every", "evaluation_samples")
 _NOT_SETTINGS += ("record", "record_budget", "record_dtype", "on_record_error")
 
 
@@ -95,6 +95,8 @@ class TrainConfig:
         sync_batchnorm: Under torchrun, take BatchNorm's statistics over the batches of all ranks,
             not of each rank alone.
         precision: float32, or bfloat16 autocast of the forward passes.
+        compile: Compile the passes of training by torch.compile: faster after a minute or so, and
+            rounded otherwise. Evaluations stay as they are.
         device: auto takes a GPU where there is one; else a torch device, as cpu or cuda:1.
         checkpoint_every: Updates between checkpoints; 0 and the last are always kept.
         evaluation_samples: Size of the class-balanced part of the test set that is evaluated at
@@ -152,6 +154,7 @@ class TrainConfig:
     ] = "auto"
     sync_batchnorm: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
     device: str = "auto"
     checkpoint_every: int = 30
     evaluation_samples: int = 2000

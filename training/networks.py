@@ -1,6 +1,9 @@
-"""What the passes of training go through: the model, or what joins it with those of other ranks."""
+"""What the passes of training go through: the model, compiled, and joined with those of ranks."""
 
 import inspect
+import os
+import shlex
+import shutil
 from typing import Any
 
 import torch
@@ -18,7 +21,15 @@ def network_of(config: TrainConfig, model: nn.Module, ranks: Ranks) -> nn.Module
 
     Among ranks each backward leaves the mean gradient of all, but inside `no_sync`. All then have
     the weights and buffers of the first.
+
+    Compiled, it has one graph for passes at the weights and one for those in which BatchNorm keeps
+    its statistics.
+
+    Raises:
+        ValueError: There is nothing to compile with.
     """
+    if config.compile:
+        model = _compiled(model)
     if ranks.world == 1:
         return model
     device = next(model.parameters()).device
@@ -31,6 +42,23 @@ def network_of(config: TrainConfig, model: nn.Module, ranks: Ranks) -> nn.Module
         find_unused_parameters=config.data == OWN,
         **{synced: False},  # they count in evaluations alone, which take their mean
     )
+
+
+def _compiled(model: nn.Module) -> nn.Module:
+    if next(model.parameters()).device.type == "cpu":
+        _check_compiler()
+    # sizes that may vary would round otherwise after a run of another batch size in this process
+    return torch.compile(model, dynamic=False)
+
+
+def _check_compiler() -> None:
+    """Find out now, and not in the first update, that torch has no compiler to call."""
+    command = shlex.split(os.environ.get("CXX", "g++")) or [""]
+    if shutil.which(command[0]) is None:
+        raise ValueError(
+            f"compile needs a C++ compiler on a CPU, got none: there is no {command[0]!r}; install "
+            "g++, set CXX to another one, or train without --compile"
+        )
 
 
 def synchronize_batchnorm(model: nn.Module) -> nn.Module:
