@@ -35,6 +35,7 @@ class FlatVectors:
         self.parameters = [own[name] for name in names]
         self._sizes = [p.numel() for p in self.parameters]
         self.size = sum(self._sizes)
+        self._passing: dict[str, Tensor] = {}
         self._held = [p for group in optimizer.param_groups for p in group["params"]]
         known = {id(p) for p in own.values()}
         if foreign := sum(id(p) not in known for p in self._held):
@@ -53,8 +54,15 @@ class FlatVectors:
         """Return a copy of theta as it is."""
         return self._join(self.parameters)
 
-    def flat(self, vectors: Vectors | None, what: str) -> Tensor | None:
-        """Return a new flat tensor [param] of what belongs to the optimizer's parameters."""
+    def flat(self, vectors: Vectors | None, what: str, *, passing: bool = False) -> Tensor | None:
+        """Return a flat tensor [param] of what belongs to the optimizer's parameters.
+
+        Args:
+            vectors: One for each of the optimizer's parameters, or flat.
+            what: What they are, for messages.
+            passing: Whether it is needed until the next such call with the same `what` only; else
+                it is a new one. Fresh memory costs a CPU more than what is written there.
+        """
         if vectors is None:
             return None
         if isinstance(vectors, Tensor):
@@ -74,8 +82,11 @@ class FlatVectors:
         given = {id(p): v for p, v in zip(self._held, vectors, strict=True)}
         parts = [(p, given.get(id(p))) for p in self.parameters]
         zeros = partial(torch.zeros, dtype=torch.float32, device=self.device)
-        joined = self._join([zeros(p.shape) if v is None else v for p, v in parts])
-        return _wide_enough(joined)
+        there = [zeros(p.shape) if v is None else v for p, v in parts]
+        if not passing:
+            return _wide_enough(self._join(there))
+        self._passing[what] = self._join(there, self._passing.get(what))
+        return _wide_enough(self._passing[what])
 
     def norms_by_tensor(self, vector: Tensor) -> Tensor:
         """Return the norm of each of theta's tensors [tensor] in a vector [param], in float32."""
@@ -94,10 +105,11 @@ class FlatVectors:
                 if part is not None:
                     _whole(part)
 
-    def _join(self, parts: Sequence[Tensor]) -> Tensor:
+    def _join(self, parts: Sequence[Tensor], flat: Tensor | None = None) -> Tensor:
         whole = [_whole(part) for part in parts]
         kind = functools.reduce(torch.promote_types, {part.dtype for part in whole})
-        flat = torch.empty(self.size, dtype=kind, device=self.device)
+        if flat is None or (flat.dtype, flat.device) != (kind, self.device):
+            flat = torch.empty(self.size, dtype=kind, device=self.device)
         # straight into place: of channels-last tensors `reshape` would make copies first
         places = zip(flat.split(self._sizes), whole, strict=True)
         tensor_lists.copy(whole, into=[place.view(part.shape) for place, part in places])

@@ -252,8 +252,8 @@ class Recorder:
             self._checkpoint_if_due()
             return
         e = self._theta.flat(displacement, "displacement")
-        g = self._theta.flat(gradient, "gradient")
-        h = self._theta.flat(perturbed_gradient, "perturbed_gradient")
+        g = self._theta.flat(gradient, "gradient", passing=True)
+        h = self._theta.flat(perturbed_gradient, "perturbed_gradient", passing=True)
         lr = self._optimizer.param_groups[0]["lr"]
         effective = None if sample_weights is None else effective_samples(sample_weights)
         given = (loss, accuracy, lr, epoch, perturbed_loss, effective)
