@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,9 +35,12 @@ class FlatVectors:
         own = dict(model.named_parameters())
         self.parameters = [own[name] for name in names]
         self._sizes = [p.numel() for p in self.parameters]
+        self._shapes = [p.shape for p in self.parameters]
+        self._sharded = any(hasattr(p, "full_tensor") for p in self.parameters)
         self.size = sum(self._sizes)
-        self._passing: dict[str, Tensor] = {}
+        self._passing: dict[str, _Joined] = {}
         self._held = [p for group in optimizer.param_groups for p in group["params"]]
+        self._held_shapes = [p.shape for p in self._held]
         known = {id(p) for p in own.values()}
         if foreign := sum(id(p) not in known for p in self._held):
             raise ValueError(
@@ -44,6 +48,8 @@ class FlatVectors:
                 f"{len(self._held)} that are not; was the model copied after the optimizer was "
                 "made?"
             )
+        position = {id(p): number for number, p in enumerate(self._held)}
+        self._positions = [position.get(id(p)) for p in self.parameters]
 
     @property
     def device(self) -> torch.device:
@@ -52,7 +58,7 @@ class FlatVectors:
 
     def now(self) -> Tensor:
         """Return a copy of theta as it is."""
-        return self._join(self.parameters)
+        return self._join(self.parameters).flat
 
     def flat(self, vectors: Vectors | None, what: str, *, passing: bool = False) -> Tensor | None:
         """Return a flat tensor [param] of what belongs to the optimizer's parameters.
@@ -72,21 +78,28 @@ class FlatVectors:
                     f"got shape {list(vectors.shape)}"
                 )
             return _wide_enough(vectors.detach().to(self.device, copy=True))
-        shapes = [None if v is None else tuple(v.shape) for v in vectors]
-        fitting = [s in (None, tuple(p.shape)) for s, p in zip(shapes, self._held, strict=False)]
-        if len(shapes) != len(self._held) or not all(fitting):
+        if len(vectors) != len(self._held) or not all(
+            v is None or v.shape == shape
+            for v, shape in zip(vectors, self._held_shapes, strict=True)
+        ):
+            shapes = [None if v is None else tuple(v.shape) for v in vectors]
             raise ValueError(
                 f"{what} must hold one tensor of equal shape for each of the optimizer's "
                 f"{len(self._held)} parameters, in its order, got {len(shapes)}: {shapes[:6]}"
             )
-        given = {id(p): v for p, v in zip(self._held, vectors, strict=True)}
-        parts = [(p, given.get(id(p))) for p in self.parameters]
+        given = self._in_order(vectors)
         zeros = partial(torch.zeros, dtype=torch.float32, device=self.device)
-        there = [zeros(p.shape) if v is None else v for p, v in parts]
+        there = [
+            zeros(shape) if v is None else v for v, shape in zip(given, self._shapes, strict=True)
+        ]
         if not passing:
-            return _wide_enough(self._join(there))
+            return _wide_enough(self._join(there).flat)
         self._passing[what] = self._join(there, self._passing.get(what))
-        return _wide_enough(self._passing[what])
+        return _wide_enough(self._passing[what].flat)
+
+    def _in_order(self, vectors: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """What belongs to each of theta's tensors, None where the optimizer does not hold it."""
+        return [None if number is None else vectors[number] for number in self._positions]
 
     def norms_by_tensor(self, vector: Tensor) -> Tensor:
         """Return the norm of each of theta's tensors [tensor] in a vector [param], in float32."""
@@ -94,26 +107,36 @@ class FlatVectors:
 
     def take_part(self, *vectors: Vectors | None) -> None:
         """Give another rank what this one has of vectors, or of theta where none are told."""
-        for vector in vectors or (self.parameters,):
-            if vector is None or isinstance(vector, Tensor):
-                continue
-            given = vector
-            if vectors:
-                held = dict(zip(map(id, self._held), vector, strict=True))
-                given = [held.get(id(p)) for p in self.parameters]
-            for part in given:
-                if part is not None:
-                    _whole(part)
+        if not self._sharded:
+            return
+        for vector in vectors:
+            if vector is not None and not isinstance(vector, Tensor):
+                self._give(self._in_order(vector))
+        if not vectors:
+            self._give(self.parameters)
 
-    def _join(self, parts: Sequence[Tensor], flat: Tensor | None = None) -> Tensor:
-        whole = [_whole(part) for part in parts]
+    def _give(self, parts: Sequence[Tensor | None]) -> None:
+        for part in parts:
+            if part is not None:
+                _whole(part)
+
+    def _join(self, parts: Sequence[Tensor], joined: "_Joined | None" = None) -> "_Joined":
+        """Put all parts one after the other, where `joined` is if it is of their kind."""
+        whole = [_whole(part) for part in parts] if self._sharded else parts
         kind = functools.reduce(torch.promote_types, {part.dtype for part in whole})
-        if flat is None or (flat.dtype, flat.device) != (kind, self.device):
+        if joined is None or (joined.flat.dtype, joined.flat.device) != (kind, self.device):
             flat = torch.empty(self.size, dtype=kind, device=self.device)
+            places = zip(flat.split(self._sizes), self._shapes, strict=True)
+            joined = _Joined(flat, [place.view(shape) for place, shape in places])
         # straight into place: of channels-last tensors `reshape` would make copies first
-        places = zip(flat.split(self._sizes), whole, strict=True)
-        tensor_lists.copy(whole, into=[place.view(part.shape) for place, part in places])
-        return flat
+        tensor_lists.copy(whole, into=joined.places)
+        return joined
+
+
+class _Joined(NamedTuple):
+    flat: Tensor
+    # Views of it, in the shape of each of theta's tensors.
+    places: list[Tensor]
 
 
 def _whole(tensor: Tensor) -> Tensor:
