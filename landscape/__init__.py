@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from landscape.adversarial import aace_loss as aace_loss
     from landscape.calibration import fit_temperature as fit_temperature
     from landscape.calibration import measure_calibration as measure_calibration
+    from landscape.comparisons import compare_groups as compare_groups
     from landscape.connectivity import measure_barrier as measure_barrier
     from landscape.consistency import measure_consistency as measure_consistency
     from landscape.curvature import measure_curvature as measure_curvature
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from landscape.foreign import read_foreign as read_foreign
     from landscape.gauss_newton import gauss_newton as gauss_newton
     from landscape.gauss_newton import gradient_moment as gradient_moment
+    from landscape.groups import find_group as find_group
     from landscape.modules import Weights as Weights
     from landscape.objectives import Objective as Objective
     from landscape.operators import Operator as Operator
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from landscape.recorders import Recorder as Recorder
     from landscape.result_files import load_result as load_result
     from landscape.results import Barrier as Barrier
+    from landscape.results import Comparison as Comparison
     from landscape.results import Consistency as Consistency
     from landscape.results import Curvature as Curvature
     from landscape.results import Curve as Curve
@@ -106,6 +109,9 @@ _HOME = {
     "fit_temperature": "calibration",
     "measure_calibration": "calibration",
     "measure_trajectory": "trajectories",
+    # compare
+    "find_group": "groups",
+    "compare_groups": "comparisons",
     # train and record
     "aace_loss": "adversarial",
     "Perturbation": "perturbations",
@@ -128,6 +134,7 @@ _HOME = {
     "Curvature": "results",
     "Consistency": "results",
     "Trajectory": "results",
+    "Comparison": "results",
     "load_result": "result_files",
     "read_foreign": "foreign",
 }

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from landscape.analysis_commands import run_analysis
+from landscape.compare_command import compare
 from landscape.options import OPTIONS
 from landscape.parsers import Parser
 from landscape.terminal import ProgressBar, near, number, table
@@ -128,7 +129,7 @@ def _figure(parser: Parser, argv: list[str], companion: Companion) -> int:
     parser.add_argument(
         "--format",
         default="pdf,png",
-        help="pdf, svg, png, eps, or several: pdf,png; tex for the sharpness table",
+        help="pdf, svg, png, eps, or several: pdf,png; tex for tables of sharpness, comparison",
     )
     parser.add_argument("--out", help="file name without its ending (default: KIND-RUN)")
     parser.add_argument("--checkpoint", help="of the measured result; the newest by default")
@@ -301,5 +302,6 @@ _COMMANDS: dict[str, Callable[[Parser, list[str], Companion], int]] = {
     "figure": _figure,
     "app": _app,
     "runs": _runs,
+    "compare": compare,
     "check": _check,
 }

@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from landscape.groups import Group, Pairs, pair_groups, settings_apart
 from landscape.intervals import sign_flip_probability, t_interval, t_quantile, welch_interval
+from landscape.result_files import result_key, save_result
 from landscape.results import Comparison
 from landscape.scalars import Reading, read_scalar, summary_scalars
 
@@ -41,7 +44,38 @@ def compare_groups(
     margins = _checked(margins or {}, names)
     runs = (*pairs.a, *pairs.b)
     readings = [read_scalar(name, runs) for name in names]
-    return compare_readings(readings, pairs, labels=(a.label, b.label), margins=margins)
+    labels = (a.label, b.label)
+    if a.label == b.label:
+        labels = (f"{a.label} (A)", f"{b.label} (B)")
+    return compare_readings(readings, pairs, labels=labels, margins=margins)
+
+
+class Kept(NamedTuple):
+    """A comparison and the file it lies in."""
+
+    path: Path
+    result: Comparison
+    found: bool
+    """Whether the same had been stored before."""
+
+
+def keep_comparison(comparison: Comparison, folder: Path, provenance: dict[str, Any]) -> Kept:
+    """Store a comparison among the results of several runs, once.
+
+    It is named by all that it holds: numbers that were measured anew since are another answer.
+    """
+    key = result_key(
+        comparison.kind,
+        comparison.options,
+        run="+".join(comparison.facts["runs"]),
+        checkpoint=0,
+        data_digest=comparison.digest,
+    )
+    path = folder / f"{comparison.kind}-{key}.h5"
+    if path.exists():
+        return Kept(path, comparison, True)
+    save_result(replace(comparison, provenance=provenance), path)
+    return Kept(path, comparison, False)
 
 
 def _shared_summary(pairs: Pairs) -> list[str]:

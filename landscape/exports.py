@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from landscape.figures.captions import caption
-from landscape.figures.sharpness_tables import latex_of, sharpness_table
+from landscape.figures.comparison_words import comparison_grid
+from landscape.figures.sharpness_tables import latex_of, latex_of_grid, sharpness_table
 from landscape.figures.subjects import (
     DRAWN,
     MEASURED,
@@ -61,7 +62,8 @@ def draw_and_save(
     Args:
         what: Run folders and then the kind of figure, or one result file (and perhaps a kind).
         venue: Whose widths and type to use.
-        formats: Of "pdf", "svg", "png", "eps", and "tex" for the sharpness table; or one text
+        formats: Of "pdf", "svg", "png", "eps", and "tex" for the tables of
+            sharpness and comparison; or one text
             with commas.
         out: File name without its ending; `KIND-RUN` in the current folder by default.
         checkpoint: Of the measured result: "first", "last" or a step; the newest by default.
@@ -105,16 +107,21 @@ def draw_and_save(
 
 
 def _saved(drawing: Drawing, out: str | Path, kinds: list[str]) -> list[Path]:
-    latex = ""
-    if "tex" in kinds:
-        if drawing.function != "draw_sharpness":
-            raise ValueError(
-                "tex is the format of a table, of sharpness; take pdf, svg, png or eps for figures"
-            )
-        latex = latex_of(sharpness_table(drawing.subject, audit=drawing.style.get("audit")))
+    latex = _latex(drawing) if "tex" in kinds else ""
     recipe, data = record(drawing)
     figure = _drawn(drawing)
     return save_figure(figure, out, formats=kinds, recipe=recipe, data=data, latex=latex)
+
+
+def _latex(drawing: Drawing) -> str:
+    if drawing.function == "draw_sharpness":
+        return latex_of(sharpness_table(drawing.subject, audit=drawing.style.get("audit")))
+    if drawing.function == "draw_comparison":
+        return latex_of_grid(*comparison_grid(drawing.subject), left=1)
+    raise ValueError(
+        "tex is the format of a table, of sharpness or comparison; take pdf, svg, png or eps for "
+        "figures"
+    )
 
 
 def save_figure(

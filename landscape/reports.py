@@ -94,6 +94,8 @@ def headline(result: Any) -> dict[str, Any]:
             "null high": result.null_high,
             "resultant length": result.resultant_length,
         }
+    if result.kind == "comparison":
+        return {"pairs": len(result.seeds), "scalars": _compared(result)}
     return {
         "checkpoints": len(result.step),
         "variance in the plane": float(result.explained[:2].sum()),
@@ -183,4 +185,33 @@ def _curvature_table(result: Any) -> str:
     return table([name for name, _ in columns], [list(row) for row in rows])
 
 
-_TABLES = {"sharpness": _sharpness_table, "curvature": _curvature_table}
+def _compared(result: Any) -> dict[str, dict[str, Any]]:
+    """Every number of a comparison by scalar."""
+    from landscape.figures.tables import columns_of
+
+    columns = columns_of(result)
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    told = [dict(zip(columns, row, strict=True)) for row in rows]
+    return {row.pop("scalar"): row for row in told}
+
+
+def _comparison_table(result: Any) -> str:
+    """Two lines per scalar: what is found of it, and its numbers."""
+    from landscape.figures.comparison_words import change_words, comparison_grid
+
+    columns = shutil.get_terminal_size((80, 24)).columns
+    (_, *heads, _), rows = comparison_grid(result)
+    head, *lines = table(["", *heads], [["", *row[1:-1]] for row in rows]).split("\n")
+    shown = [head]
+    for i, (row, line) in enumerate(zip(rows, lines, strict=False)):
+        change = change_words(result, i)
+        told = f"{row[0]}: {row[-1]}{f' ({change})' if change else ''}"
+        shown += [*textwrap.wrap(told, columns - 2, subsequent_indent="  "), line]
+    return "\n".join(shown + lines[len(rows) :])
+
+
+_TABLES = {
+    "sharpness": _sharpness_table,
+    "curvature": _curvature_table,
+    "comparison": _comparison_table,
+}

@@ -574,6 +574,7 @@ KINDS: dict[str, type[Result]] = {
         Curvature,
         Consistency,
         Trajectory,
+        Comparison,
     )
 }
 

@@ -13,6 +13,7 @@ from landscape.layouts import Entry, Layout
 from landscape.result_files import result_key
 from landscape.results import (
     Barrier,
+    Comparison,
     Consistency,
     Curve,
     Profile,
@@ -59,12 +60,41 @@ def _make_joint(folder: Path, names: tuple[str, ...]) -> None:
         "dtype": "float32",
         "alignment": "none: weights are not permuted to match",
     }
-    for result in (_barrier(names, facts), _curve(names[:2], facts), _joint_surface(names, facts)):
+    comparison = replace(comparison_of(), facts={"run_names": list(names)})
+    measured = (_barrier(names, facts), _curve(names[:2], facts), _joint_surface(names, facts))
+    for result in (*measured, comparison):
         key = result_key(
             result.kind, result.options, run=" ".join(names), checkpoint=STEPS, data_digest=_DATA
         )
         made = replace(result, provenance={"created": "2026-01-01T00:01:00Z", "seconds": 1.0})
         made.save(folder / f"{result.kind}-{key}.h5")
+
+
+def comparison_of() -> Comparison:
+    """Three pairs by four scalars: one that differs, one within its margin, two bare."""
+    middle = np.array([-0.052, 0.0013, 0.01, np.nan])
+    half = np.array([0.013, 0.0034, np.nan, np.nan])
+    offset = np.array([[-1.0, 0.0, 1.0]])
+    return Comparison(
+        labels=("SAM+AACE", "SAM"),
+        names=("test_loss", "test_accuracy", "train_accuracy", "steps.displacement_norm"),
+        units=("nats", "fraction", "fraction", ""),
+        a=0.5 + middle[:, None] + 0.01 * offset,
+        b=np.full((4, 3), 0.5),
+        seeds=[0, 1, 2],
+        difference=middle,
+        interval_low=middle - half,
+        interval_high=middle + half,
+        equivalence_low=middle - 0.7 * half,
+        equivalence_high=middle + 0.7 * half,
+        probability=[0.25, 0.5, 0.25, np.nan],
+        margin=[np.nan, 0.005, np.nan, np.nan],
+        runs_to_differ=[2, 9, np.nan, np.nan],
+        runs_to_equal=[np.nan, 3, np.nan, np.nan],
+        verdicts=("differs", "equivalent", "no spread", "not finite"),
+        facts={"settings_apart": {"rho": ["0.2", "0.05"]}, "left_out": ["sam-3"]},
+        options={"scalars": ["test_loss"], "margins": {}, "paired": True},
+    )
 
 
 def _barrier(names: tuple[str, ...], facts: dict) -> Barrier:

@@ -1,3 +1,4 @@
+import json
 import math
 from dataclasses import replace
 from itertools import product
@@ -6,12 +7,20 @@ import numpy as np
 import pytest
 from curvature_samples import curvature, sharpness, stability
 from figure_samples import consistency, spectrum
-from samples import LAYOUT
+from samples import LAYOUT, comparison_of
 from scipy import stats
 
-from landscape.comparisons import compare_groups, compare_readings
+from landscape import figures
+from landscape.comparisons import compare_groups, compare_readings, keep_comparison
+from landscape.figures import paper
+from landscape.figures.captions import caption
+from landscape.figures.comparison_words import chance_words, change_words, comparison_grid
+from landscape.figures.facts import facts_rows
+from landscape.figures.tables import columns_of
 from landscape.groups import Group, Pairs, find_group, pair_groups, settings_apart
 from landscape.intervals import sign_flip_probability, t_quantile, welch_interval
+from landscape.reports import report
+from landscape.result_files import load_result
 from landscape.runs import Run, RunFileError
 from landscape.scalars import Reading, list_scalars, read_scalar
 from landscape.writers import RunWriter
@@ -251,6 +260,8 @@ def test_summaries_are_compared_unasked_without_what_they_cost(groups):
     np.testing.assert_array_equal(found.seeds, [0, 1, 2, 3])
     np.testing.assert_array_equal(found.margin, [math.nan, 0.01])
     assert found.verdicts == ("no spread", "differs")
+    same = compare_groups(Group("SGD", groups[0].runs), groups[1])
+    assert same.labels == ("SGD (A)", "SGD (B)")
     (cost,) = compare_groups(*groups, ["recording_waited"]).difference
     assert cost == 0
 
@@ -365,6 +376,7 @@ def test_every_scalar_that_is_listed_can_be_compared(groups):
     at = names.index("spectrum.eigenvalue_1")
     assert found.difference[at] == pytest.approx(0.03)
     assert "spectrum.eigenvalue_1" in found.facts["measured_with"]
+    assert ": samples 100, bn frozen." in caption(found)
 
 
 @pytest.mark.parametrize(
@@ -374,3 +386,153 @@ def test_every_scalar_that_is_listed_can_be_compared(groups):
 def test_a_margin_is_a_positive_number_of_what_is_compared(groups, margins, error):
     with pytest.raises(ValueError, match=error):
         compare_groups(*groups, margins=margins)
+
+
+# words and figures
+
+
+def test_many_intervals_come_with_the_number_that_chance_would_give():
+    found = comparison_of()
+    told = "Of 2 intervals 1 leaves out zero; if nothing differed, 0.10 would be expected to."
+    assert chance_words(found) == told
+    said = caption(found)
+    for part in (told, "at least 0.25", "rho 0.2 / 0.05", "partner: sam-3", "seeds 0, 1, 2"):
+        assert part in said
+    both = compared(np.array([0.9, 1.0, 1.1]), np.zeros(3), 2.0)
+    assert chance_words(both).startswith("Of 1 interval 1 leaves out zero")
+    assert chance_words(compared(np.ones(1), np.zeros(1))) == ""
+    assert "at least" not in caption(compared(A, B, paired=False))
+    assert "4 and 4 runs, not paired, with Welch intervals" in caption(compared(A, B, paired=False))
+    assert dict(facts_rows(found))["Groups"] == "SAM+AACE and SAM"
+
+
+def test_what_is_undecided_says_how_many_runs_would_decide_it():
+    undecided = replace(compared(np.array([-0.1, 0.0, 0.1]), np.zeros(3), 0.1), runs_to_differ=[9])
+    assert undecided.runs_to_equal[0] == 5
+    assert change_words(undecided, 0) == "9 runs each to leave out zero or 5 to stay within ±0.1"
+    never = replace(undecided, runs_to_differ=[math.nan], runs_to_equal=[math.nan])
+    assert change_words(never, 0) == "no number of runs would decide it"
+    assert change_words(comparison_of(), 0) == ""
+
+
+def test_the_table_has_the_digits_that_intervals_tell():
+    heads, rows = comparison_grid(comparison_of())
+    assert heads == ["scalar", "SAM+AACE", "SAM", "difference", "95 %", "p", "verdict"]
+    assert rows[1] == [
+        "test_accuracy, fraction", "0.5013", "0.5000", "0.0013", "−0.0021 to 0.0047", "0.50",
+        "equivalent within ±0.005",
+    ]  # fmt: skip
+    assert rows[2][3:] == ["0.0100", "–", "0.25", "no interval: no spread"]
+    assert rows[3][-1] == "not finite"
+
+
+def test_tables_hold_every_number_and_every_run():
+    result = comparison_of()
+    scalars, values = columns_of(result), columns_of(result, "values")
+    np.testing.assert_array_equal(scalars["mean_a"], result.a.mean(axis=1))
+    np.testing.assert_array_equal(scalars["difference"], result.difference)
+    assert (values["scalar"][3], values["group"][3], values["run"][3]) == ("test_loss", "b", 0)
+    of_a = (values["scalar"] == "test_accuracy") & (values["group"] == "a")
+    np.testing.assert_array_equal(values["value"][of_a], result.a[1])
+
+
+def test_the_figure_has_a_row_in_its_own_unit_for_each_scalar():
+    result = comparison_of()
+    figure = paper.draw_comparison(result)
+    assert len(figure.axes) == 4
+    for i, axes in enumerate(figure.axes):
+        lines = {line.get_gid(): line.get_xdata() for line in axes.lines}
+        np.testing.assert_array_equal(lines["difference"], [result.difference[i]])
+        ends = [result.interval_low[i], result.interval_high[i]]
+        np.testing.assert_array_equal(lines["interval"], ends)
+        assert lines["equivalence"][0] == pytest.approx(result.equivalence_low[i], nan_ok=True)
+        low, high = axes.get_xlim()
+        assert low == -high
+        assert not any(x < low or x > high for x in ends)
+    (band,) = [patch for patch in figure.axes[1].patches if patch.get_gid() == "margin"]
+    assert (band.get_x(), band.get_width()) == (-0.005, 0.01)
+    tall = replace(result, margin=[math.nan] * 4, interval_high=result.interval_high + 1)
+    for axes, end in zip(paper.draw_comparison(tall).axes[:2], tall.interval_high, strict=False):
+        assert axes.get_xlim()[1] > end
+    fills = [axes.lines[-1].get_markerfacecolor() for axes in figure.axes]
+    assert [fill == "white" for fill in fills] == [False, True, True, True]
+
+
+def test_on_the_screen_rows_are_in_shares_of_their_reach():
+    figure = figures.plot(comparison_of(), theme="dark")
+    (trace,) = figure.data
+    assert trace.x[0] == pytest.approx(-0.052 / 0.065)
+    assert trace.x[0] - trace.error_x.arrayminus[0] == pytest.approx(-1)
+    (band,) = figure.layout.shapes
+    assert (band.x0, band.x1, band.y0) == (-1, 1, 0.7)
+    assert "equivalent within" in trace.customdata[1]
+
+
+# the command
+
+
+def test_a_comparison_is_stored_beside_the_runs_found_again_and_drawn(tmp_path, groups, landscape):
+    wanted = [f"{tmp_path}/sam-*", f"{tmp_path}/sgd-*", "--margin", "test_loss=0.2"]
+    done = landscape("compare", *wanted)
+    assert done.returncode == 0, done.stderr
+    assert "comparison of SAM and SGD" in done.stdout
+    assert "test_loss, nats: differs, but equivalent within ±0.2" in done.stdout
+    (path,) = (tmp_path / "joint").glob("comparison-*.h5")
+    result = load_result(path)
+    assert result.facts["run_names"][4] == "sgd-0"
+    assert result.provenance["versions"]["numpy"] == np.__version__
+    assert "measured before" in landscape("compare", *wanted).stdout
+    done = landscape(
+        "figure", tmp_path / "sam-0", "comparison", "--format", "tex,png", "--out", tmp_path / "f"
+    )
+    assert done.returncode == 0, done.stderr
+    assert (
+        r"test\_loss, nats & 0.535 & 0.505 & 0.030 & 0.001 to 0.059 & 0.12 &"
+        in (tmp_path / "f.tex").read_text()
+    )
+    assert len(find_group(str(tmp_path / "sam-*")).runs) == 4
+
+
+def test_the_command_takes_scalars_and_speaks_json(tmp_path, groups, landscape):
+    where = (f"{tmp_path}:sam", f"{tmp_path}:sgd")
+    done = landscape("compare", *where, "--unpaired", "--json", "--scalar", "test_loss")
+    told = json.loads(done.stdout)
+    assert told["pairs"] == 0
+    assert told["scalars"]["test_loss"]["difference"] == pytest.approx(0.03)
+    assert told["facts"]["settings_apart"]["rho"] == ["0.05", "–"]
+    listed = landscape("compare", *where, "--list").stdout.splitlines()
+    assert ["test_loss", "4", "of", "4", "4", "of", "4"] in [row.split() for row in listed]
+    listed = landscape("compare", *where, "--list", "--json").stdout
+    assert json.loads(listed)["test_loss"] == {"a": 4, "b": 4}
+
+
+@pytest.mark.parametrize(
+    ("more", "error"),
+    [
+        (["--margin", "test_loss"], "--margin must be NAME=NUMBER, as test_loss=0.01"),
+        (["--margin", "=1"], "--margin must be NAME=NUMBER"),
+        (["--margin", "x=1"], "compared are test_accuracy"),
+        (["--scalar", "loss"], "has no scalar 'loss'"),
+    ],
+)
+def test_a_mistake_is_said_without_traceback(tmp_path, groups, landscape, more, error):
+    done = landscape("compare", f"{tmp_path}:sam", f"{tmp_path}:sgd", *more)
+    assert done.returncode == 2
+    assert error in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "joint").exists()
+
+
+@pytest.mark.parametrize("columns", ["80", "160"])
+def test_the_report_fits_the_terminal(monkeypatch, columns, tmp_path, groups):
+    monkeypatch.setenv("COLUMNS", columns)
+    for run, value in zip(groups[0].runs + groups[1].runs, (-3, 5, -2, 4, 0, 0, 0, 0), strict=True):
+        result = replace(consistency(), mean_cosine=0.01 * value)
+        store(run, result, 0, protocol="frozen", perturbation="AACE ρ=0.2")
+    names = ["test_loss", "test_accuracy", "consistency.frozen.aace.mean_cosine"]
+    found = compare_groups(*groups, names, margins={names[2]: 0.0201})
+    kept = keep_comparison(found, tmp_path, {})
+    lines = report(kept, "SAM and SGD").split("\n")[:-1]  # without the path
+    assert max(map(len, lines)) <= int(columns)
+    assert any(line.startswith("  consistency.frozen.aace.mean_cosine: und") for line in lines)
+    assert not any("not shown" in line for line in lines)

@@ -17,7 +17,7 @@ from figure_samples import (
     surface,
     trajectory,
 )
-from samples import CHECKPOINTS, make_runs
+from samples import CHECKPOINTS, comparison_of, make_runs
 
 from landscape.exports import (
     csv_of,
@@ -36,7 +36,17 @@ from landscape.result_files import load_result, save_result
 from landscape.results import Curve, Spectrum
 from landscape.runs import Run, RunFileError
 
-MAKERS = (surface, profile, barrier, curve, spectrum, density, consistency, trajectory)
+MAKERS = (
+    surface,
+    profile,
+    barrier,
+    curve,
+    spectrum,
+    density,
+    consistency,
+    trajectory,
+    comparison_of,
+)
 
 
 @pytest.fixture(scope="module")

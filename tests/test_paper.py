@@ -28,6 +28,7 @@ from figure_samples import (
 from matplotlib.collections import QuadMesh
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
+from samples import comparison_of
 
 from landscape import figures
 from landscape.figures import interactive, palette, paper
@@ -306,7 +307,7 @@ def test_in_3d_what_lies_behind_the_surface_is_hidden():
 
 def test_every_kind_of_result_has_its_paper_figure():
     made = [surface, profile, barrier, curve, spectrum, density, consistency, trajectory]
-    made += [trace, sharpness, stability, curvature]
+    made += [trace, sharpness, stability, curvature, comparison_of]
     assert {make().kind for make in made} == set(KINDS)
     for make in made:
         assert isinstance(figures.draw(make()), paper.PaperFigure)

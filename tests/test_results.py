@@ -8,6 +8,7 @@ import curvature_samples
 import h5py
 import numpy as np
 import pytest
+from samples import comparison_of
 
 from landscape.result_files import (
     SCHEMA_VERSION,
@@ -110,6 +111,7 @@ def examples():
     yield curvature_samples.sharpness()
     yield curvature_samples.stability()
     yield curvature_samples.curvature()
+    yield comparison_of()
     yield barrier()
     yield barrier(test_loss=np.ones((2, 2, 3)), test_accuracy=np.zeros((2, 2, 3)))
     yield curve()

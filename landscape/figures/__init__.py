@@ -20,6 +20,7 @@ FIGURES = {
     "curvature": ("plot_curvature", "draw_curvature"),
     "consistency": ("plot_consistency", "draw_consistency"),
     "trajectory": ("plot_trajectory", "draw_trajectory"),
+    "comparison": ("plot_comparison", "draw_comparison"),
 }
 """Kind of result -> (screen function, paper function)."""
 _WITH_BAR = ("surface", "barrier", "consistency")

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from landscape.figures.comparison_words import comparison_subject
 from landscape.figures.connections import CONNECTED
 from landscape.figures.curvature_captions import (
     curvature_subject,
@@ -37,6 +38,7 @@ from landscape.figures.plane_words import (
 from landscape.figures.quantities import quantity_of
 from landscape.results import (
     Barrier,
+    Comparison,
     Consistency,
     Curvature,
     Curve,
@@ -223,6 +225,7 @@ _SUBJECTS: dict[type[Result], Callable[[Any], str]] = {
     Curvature: curvature_subject,
     Consistency: _consistency_subject,
     Trajectory: _trajectory_subject,
+    Comparison: comparison_subject,
 }
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from landscape.figures.comparison_words import comparison_rows
 from landscape.figures.curvature_facts import (
     curvature_rows,
     density_rows,
@@ -18,6 +19,7 @@ from landscape.figures.numbers import count, number, short
 from landscape.figures.plane_words import Rows, evaluation_rows, fact, plane_rows
 from landscape.results import (
     Barrier,
+    Comparison,
     Consistency,
     Curvature,
     Curve,
@@ -241,4 +243,5 @@ _OWN_ROWS: dict[type[Result], Callable[[Any], Rows]] = {
     Curvature: curvature_rows,
     Consistency: _consistency_rows,
     Trajectory: _trajectory_rows,
+    Comparison: comparison_rows,
 }

@@ -166,7 +166,11 @@ _LATEX = {
 def latex_of(table: SharpnessTable) -> str:
     """The table as a LaTeX tabular; needs the package booktabs."""
     heads, rows = grid_of(table)
-    left = sum(head in ("measure", "setting") for head in heads)
+    return latex_of_grid(heads, rows, left=sum(head in ("measure", "setting") for head in heads))
+
+
+def latex_of_grid(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> str:
+    """A table of words, the first `left` columns to the left, as a LaTeX tabular."""
     lines = [" & ".join(_escaped(word) for word in row) + r" \\" for row in (heads, *rows)]
     body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
     spec = "l" * left + "r" * (len(heads) - left)

@@ -30,6 +30,7 @@ DRAWN = {
     "cosines": "draw_cosines",
     "trajectory": "draw_trajectory",
     "steps": "draw_steps",
+    "comparison": "draw_comparison",
 }
 """Kind of figure -> paper function."""
 
@@ -48,7 +49,7 @@ _STORED = {
     "layers": "curvature",
     "cosines": "consistency",
 }
-_COMMANDS = {"density": "spectrum", "trace": "spectrum"}
+_COMMANDS = {"density": "spectrum", "trace": "spectrum", "comparison": "compare"}
 _COLORLESS = ("cosines", "layers")
 _TOGETHER = ("joint", "minima")
 _WITH_DROPS = ("surface", "surface3d", "eigenvalues", "curvature", "consistency", "trajectory")
@@ -190,6 +191,7 @@ def _items(runs: Sequence[Run], subjects: Sequence[Any]) -> list[tuple[str, int,
 def _choose_joint(runs: Sequence[Run], question: Question) -> Choice:
     """The newest result of these runs together, from the folder beside the first of them."""
     name = _STORED.get(question.kind, question.kind)
+    command = _COMMANDS.get(name, name)
     ids = {run.id for run in runs}
     found = []
     for path in sorted((runs[0].path.parent / JOINT).glob(f"{name}-*.h5")):
@@ -199,10 +201,10 @@ def _choose_joint(runs: Sequence[Run], question: Question) -> Choice:
             if question.fits(stored) and (ids <= of or of <= ids):
                 found.append(stored)
     if not found:
-        paths = " ".join(str(run.path) for run in runs)
+        paths = " ".join(str(run.path) for run in runs) if name != "comparison" else "A B"
         raise ValueError(
             f"the runs must have a {name} measured together, got none in "
-            f"{runs[0].path.parent / JOINT}; measure it with `landscape {name} {paths}"
+            f"{runs[0].path.parent / JOINT}; measure it with `landscape {command} {paths}"
             f"{' --plane joint' if name == 'surface' else ''}`"
         )
     result: Any = max(found, key=lambda stored: stored.created).load()
@@ -331,6 +333,7 @@ _CHOICES: dict[str, Callable[[Sequence[Run], Question], Choice]] = {
     "surface3d": _choose_surface,
     "barrier": _choose_joint,
     "curve": _choose_joint,
+    "comparison": _choose_joint,
     "density": _choose_density,
     "eigenvalues": _choose_eigenvalues,
     "consistency": _choose_consistency,

@@ -11,6 +11,7 @@ import numpy as np
 from landscape.figures import curvature_tables as of_curvature
 from landscape.results import (
     Barrier,
+    Comparison,
     Consistency,
     Curve,
     Profile,
@@ -156,6 +157,25 @@ def _components(result: Trajectory) -> Columns:
     return {"component": rank, "explained": result.explained, "null": result.explained_null}
 
 
+def _scalars(result: Comparison) -> Columns:
+    ends = ("interval_low", "interval_high", "equivalence_low", "equivalence_high")
+    more = ("probability", "margin", "runs_to_differ", "runs_to_equal")
+    numbers = {name: getattr(result, name) for name in ("difference", *ends, *more)}
+    words = {"scalar": np.array(result.names), "unit": np.array(result.units)}
+    means = {"mean_a": result.a.mean(axis=1), "mean_b": result.b.mean(axis=1)}
+    return words | means | numbers | {"verdict": np.array(result.verdicts)}
+
+
+def _values(result: Comparison) -> Columns:
+    sizes = result.a.shape[1], result.b.shape[1]
+    group, run = np.repeat(["a", "b"], sizes), np.concatenate([np.arange(n) for n in sizes])
+    scalars = np.repeat(result.names, sum(sizes))
+    count = len(result.names)
+    values = np.concatenate([result.a, result.b], axis=1).ravel()
+    columns = {"scalar": scalars, "group": np.tile(group, count), "run": np.tile(run, count)}
+    return columns | {"value": values}
+
+
 TABLES: dict[str, dict[str, Callable[[Any], Columns]]] = {
     "profile": {"points": _profile, "marks": _marks},
     "surface": {"points": _surface, "path": _path, "marks": _marks},
@@ -174,6 +194,7 @@ TABLES: dict[str, dict[str, Callable[[Any], Columns]]] = {
     },
     "consistency": {"cosines": _cosines, "vectors": _vectors},
     "trajectory": {"checkpoints": _trajectory, "components": _components},
+    "comparison": {"scalars": _scalars, "values": _values},
 }
 """Tables of each kind of result; the first is the one a plain CSV holds."""
 
