@@ -22,13 +22,10 @@ class RecordRun(lightning.Callback):
     def __init__(self, path: str | Path, model: nn.Module, checkpoint_every: int, **options: Any):
         self.path, self.model, self.options = path, model, options
         self.options["checkpoint_every"] = checkpoint_every
-        self.recorder: Recorder | None = None
         self.loss: float | Tensor = 0.0
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Begin the run; under DDP on the first rank, whose weights are those of all."""
-        if not trainer.is_global_zero:
-            return
+        """Begin the run; of several ranks the first one writes."""
         optimizer = trainer.optimizers[0]
         self.recorder = Recorder(self.path, self.model, optimizer, **self.options)
         if pl_module.automatic_optimization:  # right after the update, before the schedulers
@@ -48,16 +45,14 @@ class RecordRun(lightning.Callback):
 
     def record(self, loss: float | Tensor, displacement: Any = None) -> None:
         """Write the row of one update."""
-        if self.recorder is not None:
-            self.recorder.step(loss, displacement=displacement)
+        self.recorder.step(loss, displacement=displacement)
         self.loss = 0.0
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """End the run well, with the last checkpoint."""
-        if self.recorder is not None:
-            self.recorder.finish()
+        self.recorder.finish()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """End the run as failed; it keeps what was recorded."""
-        if self.recorder is not None:
+        if hasattr(self, "recorder"):  # it had begun
             self.recorder.fail(repr(exception))

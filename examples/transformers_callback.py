@@ -21,18 +21,16 @@ class RecordRun(TrainerCallback):
 
     def __init__(self, path: str | Path, checkpoint_every: int, **options: Any):
         self.path, self.options = path, {"checkpoint_every": checkpoint_every, **options}
-        self.recorder: Recorder | None = None
         self.losses: list[Any] = []
 
     def on_train_begin(
         self, args: Any, state: Any, control: Any, *, model: Any, optimizer: Any, **_: Any
     ) -> None:
-        """Begin the run; under DDP on the first rank, whose weights are those of all."""
-        if state.is_world_process_zero:
-            bare = getattr(optimizer, "optimizer", optimizer)  # out of Accelerate's wrapper
-            options = {"total_steps": state.max_steps, **self.options}
-            self.recorder = Recorder(self.path, model, bare, **options)
-            self.hook = model.register_forward_hook(self.note, with_kwargs=True)
+        """Begin the run; of several ranks the first one writes."""
+        bare = getattr(optimizer, "optimizer", optimizer)  # out of Accelerate's wrapper
+        options = {"total_steps": state.max_steps, **self.options}
+        self.recorder = Recorder(self.path, model, bare, **options)
+        self.hook = model.register_forward_hook(self.note, with_kwargs=True)
 
     def note(self, model: Any, args: Any, inputs: dict[str, Any], output: Any) -> None:
         """Keep the loss of each part of an accumulated batch."""
@@ -42,13 +40,11 @@ class RecordRun(TrainerCallback):
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Record an update, right after it and before the scheduler."""
-        if self.recorder is not None:
-            total = torch.stack(self.losses).sum()
-            self.recorder.step(total if self.summed else total / len(self.losses))
+        total = torch.stack(self.losses).sum()
+        self.recorder.step(total if self.summed else total / len(self.losses))
         self.losses = []
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """End the run well, with the last checkpoint."""
-        if self.recorder is not None:
-            self.hook.remove()
-            self.recorder.finish()
+        self.hook.remove()
+        self.recorder.finish()
