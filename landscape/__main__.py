@@ -99,7 +99,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def fail(message: str) -> int:
     """Say what was wrong on standard error; the exit code of a user's mistake."""
-    print(f"landscape: {message}", file=sys.stderr)
+    rank = os.environ.get("RANK", "0")  # each rank of torchrun says it
+    who = "landscape" if rank == "0" else f"landscape, rank {rank}"
+    print(f"{who}: {message}", file=sys.stderr)
     return 2
 
 

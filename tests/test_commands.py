@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from landscape.__main__ import COMMANDS
+from landscape.__main__ import COMMANDS, main
 from landscape.runs import Run
 
 ANALYSES = ("profile", "surface", "spectrum", "consistency", "trajectory")
@@ -226,3 +226,10 @@ def test_a_figure_is_drawn_again_from_its_recipe_to_the_same_bytes(landscape, ru
     assert refused(landscape("figure"), "run folders")
     assert refused(landscape("figure", run.path, "surfac"), "did you mean 'surface'")
     assert refused(landscape("figure", run.path, "density"), "landscape spectrum")
+
+
+@pytest.mark.parametrize(("rank", "who"), [("0", "landscape: "), ("1", "landscape, rank 1: ")])
+def test_a_rank_of_torchrun_says_who_it_is(monkeypatch, capsys, rank, who):
+    monkeypatch.setenv("RANK", rank)
+    assert main(["surfaces"]) == 2
+    assert capsys.readouterr().err.startswith(f"{who}no command 'surfaces'")
