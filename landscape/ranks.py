@@ -1,5 +1,6 @@
 """The processes of one torchrun that share the data: each takes some batches, sums are shared."""
 
+import gc
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -86,6 +87,7 @@ class Ranks:
     def close(self) -> None:
         """Leave the other processes, if this object joined them."""
         if self._owned and distributed.is_initialized():
+            gc.collect()  # what still holds the group would end it after its threads
             distributed.destroy_process_group()
         self._owned = False
 

@@ -1,5 +1,6 @@
 import io
 import os
+import signal
 import subprocess
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
@@ -11,6 +12,9 @@ os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as the command line sets it,
 
 from landscape.__main__ import main
 from landscape.runs import Run
+
+# A shell's background job ignores Ctrl-C, and so would the commands that tests send it to.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -10,22 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from kill_trials import kill, wait_until
+from kill_trials import kill
 from test_training_resumed import assert_same, await_rows
 from training_ranks_trial import SETTINGS, make_runs
 
 from landscape.runs import Run
 from training.config import TrainConfig
+from training.loop import train
 
 TRIAL = Path(__file__).with_name("training_ranks_trial.py")
-STEPS, EVERY = 120, 20
+STEPS, EVERY = 600, 60
 WORDS = ["--preset", "digits-aace", "--steps", STEPS, "--checkpoint-every", EVERY]
 WORDS += ["--evaluation-samples", 60, "--train-samples", 640]
 
 
-def torchrun(*words, restarts=0):
+def torchrun(*words):
     launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [sys.executable, "-m", *launcher, "--max-restarts", str(restarts), *map(str, words)]
+    command = [sys.executable, "-m", *launcher, *map(str, words)]
     root = str(TRIAL.parent.parent)
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
     return subprocess.Popen(
@@ -105,25 +106,13 @@ def test_settings_that_ranks_cannot_share_are_refused():
         replace(config, sync_batchnorm=True)
 
 
-def rank_of(process, number):
-    """The process id of a rank, from the processes that torchrun has started."""
-    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-        environment = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
-        if f"RANK={number}".encode() in environment:
-            return int(child)
-    raise AssertionError(f"no rank {number}")
-
-
-def test_killed_ranks_are_started_again_and_a_stopped_job_goes_on(tmp_path):
+def test_a_stopped_job_goes_on_to_the_bits_of_an_undisturbed_one(tmp_path):
     undisturbed = torchrun("-m", "landscape", "train", *WORDS, "--out", tmp_path / "whole")
     finish(undisturbed)
     out = tmp_path / "a"
-    process = torchrun("-m", "landscape", "train", *WORDS, "--out", out, restarts=1)
+    process = torchrun("-m", "landscape", "train", *WORDS, "--out", out)
     try:
-        await_rows(process, out, 30)
-        os.kill(rank_of(process, 1), signal.SIGKILL)
-        wait_until(lambda: process.poll() is not None or (out / "segment-001").exists())
-        await_rows(process, out, 65)
+        await_rows(process, out, 150)
         process.send_signal(signal.SIGTERM)
         _, error = process.communicate(timeout=300)
     finally:
@@ -143,3 +132,22 @@ def test_killed_ranks_are_started_again_and_a_stopped_job_goes_on(tmp_path):
     told = finish(torchrun("-m", "landscape", "train", "--resume", out))
     assert told.count(f"{STEPS} steps, test accuracy") == 1
     assert_same(Run(out), Run(tmp_path / "whole"))
+
+
+def stop_at_12(done, total):
+    if done == 12:
+        raise RuntimeError("a rank died")
+
+
+def test_a_job_started_again_by_torchrun_goes_on_with_its_own_run_alone(tmp_path, monkeypatch):
+    config = replace(SETTINGS["aace"], lr=0.05)
+    train(config, tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="a rank died"):
+        train(config, tmp_path / "a", progress=stop_at_12)
+    with pytest.raises(FileExistsError, match="--resume"):
+        train(config, tmp_path / "a")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    with pytest.raises(FileExistsError, match="--resume"):
+        train(replace(config, lr=0.1), tmp_path / "a")
+    train(config, tmp_path / "a")
+    assert_same(Run(tmp_path / "a"), Run(tmp_path / "whole"))
