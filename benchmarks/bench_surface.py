@@ -23,7 +23,7 @@ from contenders import ROOT, Contender, make_peers
 from surface_figure import draw
 from surface_gpu import measure_gpu
 from surface_ranks import measure_ranks
-from surface_report import machine, summarize, targets
+from surface_report import machine_and_peers, summarize, targets
 
 from training.models import build_model
 
@@ -233,7 +233,7 @@ def main() -> int:
     start = datetime.datetime.now(datetime.UTC)
     report: dict[str, Any] = {"date": start.isoformat(timespec="seconds"), "quick": args.quick}
     peers, note = make_peers(ROOT / ".venv" / "peers")
-    report["machine"] = machine(peers, note, args.threads)
+    report["machine"] = machine_and_peers(peers, note, args.threads)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         report["nets"] = {

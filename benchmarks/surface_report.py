@@ -1,17 +1,12 @@
 """What the rounds say: medians and ranges, shares of the ceiling, targets; printed as tables."""
 
 import os
-import platform
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-from contenders import ROOT
+from machines import machine
 
 TG = "tomgoldstein"
 GRID = 51 * 51  # the field's usual surface
@@ -26,26 +21,12 @@ RATIOS = [
 ]
 
 
-def machine(peers: Path | None, note: str, threads: int) -> dict[str, Any]:
+def machine_and_peers(peers: Path | None, note: str, threads: int) -> dict[str, Any]:
     """Where this was measured, with which versions and by which command."""
-    model = "unknown"
-    if Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((x.partition(":")[2].strip() for x in lines if x.startswith("model n")), model)
-    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    commit = subprocess.run(git, check=False, capture_output=True, text=True)
-    names = ("torch", "numpy", "loss-landscapes")
-    return {
-        "processor": model,
-        "capability": torch.backends.cpu.get_cpu_capability(),
+    return machine("torch", "numpy", "loss-landscapes") | {
         "cores": os.cpu_count(),
         "threads": threads,
-        "load": list(os.getloadavg()),
-        "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in names},
         "landscaper": note if peers else f"left out: {note}",
-        "commit": commit.stdout.strip(),
-        "command": " ".join(["python", *sys.argv]),
     }
 
 

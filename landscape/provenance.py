@@ -5,6 +5,7 @@ import platform
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -14,11 +15,13 @@ import torch
 import landscape
 from landscape.writers import utc_now
 
+CPU_INFO = Path("/proc/cpuinfo")
+
 
 def describe_environment(device: torch.device | str | None = None) -> dict[str, Any]:
     """Return where numbers come from: versions, device, threads, command, host, commit, time."""
     device = torch.device("cpu" if device is None else device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
     return {
         "versions": {
             "python": platform.python_version(),
@@ -28,7 +31,7 @@ def describe_environment(device: torch.device | str | None = None) -> dict[str, 
             "landscape": landscape.__version__,
         },
         "device": str(device),
-        "device_name": name or platform.machine(),
+        "device_name": name,
         "threads": torch.get_num_threads(),
         "cpus": os.cpu_count(),
         "command": list(sys.argv),
@@ -37,6 +40,15 @@ def describe_environment(device: torch.device | str | None = None) -> dict[str, 
         "git": _git_state(),
         "time": utc_now(),
     }
+
+
+def processor_name() -> str:
+    """Return the processor's model as Linux tells it, elsewhere what Python knows of it."""
+    if CPU_INFO.is_file():
+        for line in CPU_INFO.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _git_state() -> dict[str, Any] | None:

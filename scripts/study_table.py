@@ -15,6 +15,7 @@ from study_measures import COMPARED, HELD_OUT, MEASURES, differences, elapsed, m
 from study_runs import AT_ONCE
 
 from landscape.intervals import t_quantile
+from landscape.provenance import processor_name
 from landscape.terminal import duration
 from training.config import TrainConfig
 from training.methods import LABELS
@@ -49,13 +50,8 @@ def summarize(
 
 
 def _machine() -> dict[str, Any]:
-    processor = "unknown"
-    if Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        names = (line.partition(":")[2].strip() for line in lines if line.startswith("model n"))
-        processor = next(names, processor)
     return {
-        "processor": processor,
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in ("torch", "numpy")},

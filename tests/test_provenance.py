@@ -1,10 +1,12 @@
 import os
+import platform
 import subprocess
 import sys
 
 import torch
 
-from landscape.provenance import describe_environment
+from landscape import provenance
+from landscape.provenance import describe_environment, processor_name
 
 
 def git(*arguments):
@@ -37,3 +39,13 @@ def test_the_commit_of_the_current_folder_is_named_and_changes_make_it_dirty(tmp
     assert describe_environment()["git"] == clean
     (tmp_path / "a.txt").write_text("two")
     assert describe_environment()["git"] == {"commit": clean["commit"], "dirty": True}
+
+
+def test_the_processor_is_told_by_its_model_where_there_is_one(monkeypatch, tmp_path):
+    info = tmp_path / "cpuinfo"
+    monkeypatch.setattr(provenance, "CPU_INFO", info)
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    assert processor_name() == platform.machine()
+    info.write_text("processor\t: 0\nmodel name\t: Some CPU: 3 GHz\nmodel name\t: another\n")
+    assert processor_name() == "Some CPU: 3 GHz"
+    assert describe_environment()["device_name"] == "Some CPU: 3 GHz"
