@@ -41,6 +41,8 @@ class Recorder:
     `step` measures on the device and waits for nothing but room in a queue of 1 GiB; a thread
     writes. Rows appear about a second later; `flush` waits for them. A kill leaves whole rows.
 
+    Of the ranks of one job each makes a recorder and calls it alike; the first one writes.
+
     Args:
         path: The run's folder; it must not exist.
         model: The model that is trained. Its trainable parameters now are theta.

@@ -41,9 +41,8 @@ def augment_batch(
 ) -> Tensor:
     """Return the images as the recipe changes them.
 
-    Random numbers are drawn on the CPU, so every device sees the same images; it is not waited
-    for. What Cutout fills
-    becomes 0, the mean of normalized images.
+    Random numbers are drawn on the CPU, so every device sees the same images; none is waited for.
+    What Cutout fills becomes 0, the mean of normalized images.
 
     Args:
         images: Normalized `[sample, channel, y, x]`, on any device.
