@@ -4,18 +4,16 @@ Two protocols. Frozen: the weights stand still, the batches change, so direction
 alone. Online: the vectors that training recorded, which also moved with the weights.
 """
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 
 from landscape.directions import consistency_of, inner_products, sketch_cosines, summarize
-from landscape.displacements import Memory, adaptive_names, climb, next_displacement
+from landscape.displacements import Memory
+from landscape.frozen import Displacer, draw_batches, flat_array, prepare_model
 from landscape.objectives import Objective
 from landscape.perturbations import Perturbation
 from landscape.results import Consistency
@@ -82,13 +80,13 @@ def measure_consistency(
             if perturbation.has_memory
             else f"{perturbation.label} has no memory, got one"
         )
-    model = _prepared_model(objective.model, bn, batch_size)
+    model = prepare_model(objective.model, bn, batch_size)
     generator = torch.Generator().manual_seed(seed) if perturbation.is_random else None
-    measure = _Measure(model, objective.loss_fn, perturbation, memory, generator)
+    displacer = Displacer(model, objective.loss_fn, perturbation, memory, generator)
     vectors, rises, cosines = [], [], []
-    drawn = _draw_batches(objective, batches, batch_size, seed)
+    drawn = draw_batches(objective, batches, batch_size, seed)
     for done, (inputs, targets) in enumerate(drawn, start=1):
-        moved, rise, cosine = measure(inputs, targets)
+        moved, rise, cosine = _measured(displacer, inputs, targets)
         vectors.append(moved)
         rises.append(rise)
         cosines.append(cosine)
@@ -241,107 +239,13 @@ def _recorded_label(run: Run) -> str:
     return str(run.provenance.get("perturbation") or run.method)
 
 
-def _prepared_model(model: nn.Module, bn: str, batch_size: int) -> nn.Module:
-    """Return a copy of the model with BatchNorm set up for the policy."""
-    model = copy.deepcopy(model)
-    for name, module in model.named_modules():
-        if not isinstance(module, _BatchNorm):
-            continue
-        if bn == "batch" and batch_size == 1:
-            raise ValueError(
-                f"BatchNorm {name!r} has no batch statistics for batch_size 1; take bn='frozen'"
-            )
-        if bn == "frozen" and module.running_mean is None:
-            raise ValueError(f"BatchNorm {name!r} has no running statistics; take bn='batch'")
-        module.training = bn == "batch"
-    return model
-
-
-def _draw_batches(
-    objective: Objective, batches: int, batch_size: int, seed: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield batches of samples drawn one by one from all of the objective's data."""
-    where = [(i, j) for i, (inputs, _) in enumerate(objective.batches) for j in range(len(inputs))]
-    generator = torch.Generator().manual_seed(seed)
-    for drawn in torch.randint(len(where), (batches, batch_size), generator=generator).tolist():
-        places = [where[index] for index in drawn]
-        inputs = torch.stack([objective.batches[i][0][j] for i, j in places])
-        yield inputs, torch.stack([objective.batches[i][1][j] for i, j in places])
-
-
-class _Measure:
-    """Measures the displacement of one batch after another, at one model's weights."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        loss_fn: Callable[[Any, Tensor], Tensor],
-        perturbation: Perturbation,
-        memory: Memory | None,
-        generator: torch.Generator | None,
-    ) -> None:
-        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        self.model, self.loss_fn = model, loss_fn
-        self.perturbation, self.memory, self.generator = perturbation, memory, generator
-        self.weights: list[Tensor] = [p for _, p in named]
-        self.adaptive = adaptive_names(name for name, _ in named)
-
-    def __call__(self, inputs: Tensor, targets: Tensor) -> tuple[np.ndarray, float, float]:
-        """Return a batch's displacement [param], its loss rise, its cosine to the gradient."""
-        output = self.model(inputs)
-        loss = self.loss_fn(output, targets)
-        gradient = _gradient(loss, self.weights)
-        followed = gradient
-        if self.perturbation.has_own_loss:
-            followed = self._own_gradient(output, targets)
-        before = [p.detach().clone() for p in self.weights]
-        moves = self._displacement(followed, before, inputs, targets)
-        with torch.no_grad():
-            self._go_to([start + move for start, move in zip(before, moves, strict=True)])
-            rise = float(self.loss_fn(self.model(inputs), targets)) - float(loss)
-            self._go_to(before)
-        moved, slope = _flat(moves), _flat(gradient)
-        lengths = np.linalg.norm(moved.astype(float)) * np.linalg.norm(slope.astype(float))
-        cosine = moved.astype(float) @ slope.astype(float) / lengths if lengths else np.nan
-        return moved, rise, float(cosine)
-
-    def _displacement(
-        self, followed: list[Tensor], before: list[Tensor], inputs: Tensor, targets: Tensor
-    ) -> list[Tensor]:
-        perturbation = self.perturbation
-        if perturbation.has_memory:
-            return next_displacement(
-                perturbation, followed, before, self.memory, adaptive=self.adaptive
-            )[0]
-
-        def gradient_at(place: list[Tensor]) -> list[Tensor]:
-            self._go_to(place)
-            output = self.model(inputs)
-            if perturbation.has_own_loss:
-                return self._own_gradient(output, targets)
-            return _gradient(self.loss_fn(output, targets), self.weights)
-
-        return climb(perturbation, followed, before, gradient_at, adaptive=self.adaptive)
-
-    def _own_gradient(self, output: Any, targets: Tensor) -> list[Tensor]:
-        loss = self.perturbation.loss(output, targets, self.generator)
-        return _gradient(loss, self.weights)
-
-    @torch.no_grad()
-    def _go_to(self, place: list[Tensor]) -> None:
-        for weight, value in zip(self.weights, place, strict=True):
-            weight.copy_(value)
-
-
-def _gradient(loss: Tensor, weights: list[Tensor]) -> list[Tensor]:
-    return list(
-        torch.autograd.grad(
-            loss, weights, retain_graph=True, allow_unused=True, materialize_grads=True
-        )
-    )
-
-
-def _flat(tensors: list[Tensor]) -> np.ndarray:
-    """Return one array in theta's order, float32 or better."""
-    flat = torch.cat([t.detach().reshape(-1).cpu() for t in tensors])
-    return (flat if flat.dtype == torch.float64 else flat.float()).numpy()
+def _measured(
+    displacer: Displacer, inputs: Tensor, targets: Tensor
+) -> tuple[np.ndarray, float, float]:
+    """Return a batch's displacement [param], its loss rise, its cosine to the gradient."""
+    found = displacer(inputs, targets)
+    rise = displacer.loss_at(found.moves, inputs, targets) - float(found.loss)
+    moved, slope = flat_array(found.moves), flat_array(found.gradient)
+    lengths = np.linalg.norm(moved.astype(float)) * np.linalg.norm(slope.astype(float))
+    cosine = moved.astype(float) @ slope.astype(float) / lengths if lengths else np.nan
+    return moved, rise, float(cosine)

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import curvature_samples
+import direction_samples
 import h5py
 import numpy as np
 import pytest
@@ -111,6 +112,10 @@ def examples():
     yield curvature_samples.sharpness()
     yield curvature_samples.stability()
     yield curvature_samples.curvature()
+    yield direction_samples.frozen()
+    yield direction_samples.directions()
+    yield direction_samples.rise()
+    yield direction_samples.offset()
     yield comparison_of()
     yield barrier()
     yield barrier(test_loss=np.ones((2, 2, 3)), test_accuracy=np.zeros((2, 2, 3)))

@@ -19,6 +19,9 @@ FIGURES = {
     "stability": ("plot_stability", "draw_stability"),
     "curvature": ("plot_curvature", "draw_curvature"),
     "consistency": ("plot_consistency", "draw_consistency"),
+    "directions": ("plot_directions", "draw_directions"),
+    "rise": ("plot_rise", "draw_rise"),
+    "offset": ("plot_offset", "draw_offset"),
     "trajectory": ("plot_trajectory", "draw_trajectory"),
     "comparison": ("plot_comparison", "draw_comparison"),
 }
