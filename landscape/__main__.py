@@ -49,6 +49,9 @@ COMMANDS = {
         "how well perturbation directions agree", "landscape consistency runs/a --checkpoint all"
     ),
     "trajectory": Command("the path of training on a plane", "landscape trajectory runs/a"),
+    "claim": Command(
+        "statements about AACE, held against runs", "landscape claim runs --out report"
+    ),
     "compare": Command(
         "two groups of runs, paired by seed", "landscape compare 'runs/sam-*' 'runs/aace-*'"
     ),

@@ -103,7 +103,7 @@ def _ways(name: str, args: Any) -> Iterator[dict[str, Any]]:
             raise ValueError(
                 f"torchrun shares the data of {' and '.join(SHARED)}; start {name} as one process"
             )
-        with ranks_of_environment(_device(args.device) or "cpu") as ranks:
+        with ranks_of_environment(device_of(args.device) or "cpu") as ranks:
             yield {
                 "resources": Resources(
                     method=args.method,
@@ -207,11 +207,11 @@ def _subjects(name: str, args: Any, options: Any, companion: Companion) -> Itera
         _check_count(name, options, len(runs) or len(args.state or ()))
     from landscape.subjects import subject_of_runs, subjects_of_run
 
-    device = _device(args.device)
+    device = device_of(args.device)
     if not runs:
         yield replace(_own_subject(args, joint), device=device)
         return
-    problems = [_problem_of(run, args, companion) for run in (runs[:1] if joint else runs)]
+    problems = [problem_of(run, args, companion) for run in (runs[:1] if joint else runs)]
     checkpoint = getattr(options, "checkpoint", "last")
     if joint:
         yield replace(subject_of_runs(runs, problems[0], checkpoint), device=device)
@@ -221,7 +221,12 @@ def _subjects(name: str, args: Any, options: Any, companion: Companion) -> Itera
             yield replace(subject, device=device)
 
 
-def _problem_of(run: Any, args: Any, companion: Companion) -> Any:
+def problem_of(run: Any, args: Any, companion: Companion) -> Any:
+    """The problem of a run, or the one that `--problem` names.
+
+    Raises:
+        ValueError: The run does not say which it is.
+    """
     from landscape.problems import load_problem
 
     if args.problem:
@@ -263,7 +268,12 @@ def _check_count(name: str, options: Any, count: int) -> None:
         raise ValueError(f"{name} needs at least 2 runs, got {count}; name them one by one")
 
 
-def _device(name: str | None) -> str | None:
+def device_of(name: str | None) -> str | None:
+    """Where to compute: what was named, else a GPU where there is one; None for the CPU.
+
+    Raises:
+        ValueError: It is not here.
+    """
     import torch
 
     if name is not None:

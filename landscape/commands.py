@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from landscape.analysis_commands import run_analysis
+from landscape.claim_command import claim
 from landscape.compare_command import compare
 from landscape.options import OPTIONS
 from landscape.parsers import Parser
@@ -302,6 +303,7 @@ _COMMANDS: dict[str, Callable[[Parser, list[str], Companion], int]] = {
     "figure": _figure,
     "app": _app,
     "runs": _runs,
+    "claim": claim,
     "compare": compare,
     "check": _check,
 }

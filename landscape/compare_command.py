@@ -35,13 +35,13 @@ def compare(parser: Parser, argv: list[str], companion: Any) -> int:
     a, b = find_group(args.a), find_group(args.b)
     if args["list"]:
         return _list(a.runs, b.runs, as_json=args.json)
-    from landscape.comparisons import compare_groups, keep_comparison
+    from landscape.comparisons import compare_groups, keep_joint
 
     found = compare_groups(
         a, b, args.scalar or (), margins=_margins(args.margin or ()), paired=not args.unpaired
     )
     folder = a.runs[0].path.parent / "joint"
-    kept = keep_comparison(found, folder, _provenance(time.monotonic() - start))
+    kept = keep_joint(found, folder, _provenance(time.monotonic() - start))
     print(_as_json(kept) if args.json else _in_words(kept))
     return 0
 

@@ -1,4 +1,4 @@
-"""The result of two groups of runs compared."""
+"""Results of groups of runs: two compared, and statements judged by them."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -48,3 +48,49 @@ class Comparison(Result):
     verdicts: tuple[str, ...] = ()
     """ "differs", "equivalent", "both", "undecided", or why there is none: "one run", "no spread",
     "not finite"."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Claim(Result):
+    """Statements held against groups of runs: the effect of each, its interval and the verdict.
+
+    A statement has a row for each group of runs that it is about. Intervals are over seeds.
+    """
+
+    kind: ClassVar[str] = "claim"
+
+    statements: tuple[str, ...] = ()
+    """Name of each statement."""
+    sources: tuple[str, ...] = ()
+    """ "paper" or "explanation"."""
+    texts: tuple[str, ...] = ()
+    """What each says."""
+    effects: tuple[str, ...] = ()
+    """What is measured for each."""
+    units: tuple[str, ...] = ()
+    relations: tuple[str, ...] = ()
+    """ "above", "below" or "within" the margin."""
+    margin: np.ndarray = axes("statement")
+    verdicts: tuple[str, ...] = ()
+    """ "supports", "contradicts" or "undecided"."""
+    row_statement: np.ndarray = axes("row", int)
+    """Which statement a row is of."""
+    row_names: tuple[str, ...] = ()
+    """Whose runs."""
+    seeds: np.ndarray = axes("seed", int)
+    values: np.ndarray = axes("row seed")
+    """Effect in each run, or pair of runs; NaN where there is none."""
+    estimate: np.ndarray = axes("row")
+    """Mean over seeds."""
+    interval_low: np.ndarray = axes("row")
+    interval_high: np.ndarray = axes("row")
+    """95 % t-interval over seeds; NaN for one seed."""
+    equivalence_low: np.ndarray = axes("row")
+    equivalence_high: np.ndarray = axes("row")
+    """The same at 90 %, which supports "within"."""
+    nested_low: np.ndarray = axes("row")
+    nested_high: np.ndarray = axes("row")
+    """95 % bootstrap of batches within runs, within seeds; NaN where there are no batches."""
+    row_verdicts: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+    """What would change the verdict of each row."""

@@ -11,7 +11,7 @@ import numpy as np
 from landscape.groups import Group, Pairs, pair_groups, settings_apart
 from landscape.intervals import sign_flip_probability, t_interval, t_quantile, welch_interval
 from landscape.result_files import result_key, save_result
-from landscape.results import Comparison
+from landscape.results import Comparison, Result
 from landscape.scalars import Reading, read_scalar, summary_scalars
 
 _ENOUGH = 10_000  # runs
@@ -51,31 +51,31 @@ def compare_groups(
 
 
 class Kept(NamedTuple):
-    """A comparison and the file it lies in."""
+    """A result of several runs and the file it lies in."""
 
     path: Path
-    result: Comparison
+    result: Any
     found: bool
     """Whether the same had been stored before."""
 
 
-def keep_comparison(comparison: Comparison, folder: Path, provenance: dict[str, Any]) -> Kept:
-    """Store a comparison among the results of several runs, once.
+def keep_joint(result: Result, folder: Path, provenance: dict[str, Any]) -> Kept:
+    """Store a comparison or claim among the results of several runs, once.
 
     It is named by all that it holds: numbers that were measured anew since are another answer.
     """
     key = result_key(
-        comparison.kind,
-        comparison.options,
-        run="+".join(comparison.facts["runs"]),
+        result.kind,
+        result.options,
+        run="+".join(result.facts["runs"]),
         checkpoint=0,
-        data_digest=comparison.digest,
+        data_digest=result.digest,
     )
-    path = folder / f"{comparison.kind}-{key}.h5"
+    path = folder / f"{result.kind}-{key}.h5"
     if path.exists():
-        return Kept(path, comparison, True)
-    save_result(replace(comparison, provenance=provenance), path)
-    return Kept(path, comparison, False)
+        return Kept(path, result, True)
+    save_result(replace(result, provenance=provenance), path)
+    return Kept(path, result, False)
 
 
 def _shared_summary(pairs: Pairs) -> list[str]:
@@ -181,8 +181,8 @@ def _row(a: np.ndarray, b: np.ndarray, margin: float, *, paired: bool) -> dict[s
     row["equivalence_low"], row["equivalence_high"] = interval(0.9)
     freedom = _freedom(a, b, paired=paired)
     room = margin - abs(row["difference"])
-    row["runs_to_differ"] = _fewest(abs(row["difference"]), row["spread"], freedom, 0.975)
-    row["runs_to_equal"] = _fewest(room, row["spread"], freedom, 0.95)
+    row["runs_to_differ"] = fewest_runs(abs(row["difference"]), row["spread"], freedom, 0.975)
+    row["runs_to_equal"] = fewest_runs(room, row["spread"], freedom, 0.95)
     return row
 
 
@@ -205,10 +205,20 @@ def _freedom(a: np.ndarray, b: np.ndarray, *, paired: bool) -> Callable[[int], f
     return lambda n: max(share, 1) * (n - 1)
 
 
-def _fewest(
+def fewest_runs(
     room: float, spread: float, freedom: Callable[[int], float], probability: float
 ) -> float:
-    """Fewest runs of each group with which half an interval is shorter than the room."""
+    """Return the fewest runs of each group with which half an interval is shorter than the room.
+
+    Args:
+        room: How long half the interval may be.
+        spread: √n times the standard error of n runs.
+        freedom: Degrees of freedom of n runs.
+        probability: Quantile of the interval's end, as 0.975.
+
+    Returns:
+        A whole number; NaN where 10,000 runs would not do.
+    """
 
     def fits(n: int) -> bool:
         return t_quantile(probability, freedom(n)) * spread / math.sqrt(n) < room

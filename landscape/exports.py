@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from landscape.figures.captions import caption
+from landscape.figures.claim_words import claim_grid
 from landscape.figures.comparison_words import comparison_grid
 from landscape.figures.sharpness_tables import latex_of, latex_of_grid, sharpness_table
 from landscape.figures.subjects import (
@@ -118,9 +119,11 @@ def _latex(drawing: Drawing) -> str:
         return latex_of(sharpness_table(drawing.subject, audit=drawing.style.get("audit")))
     if drawing.function == "draw_comparison":
         return latex_of_grid(*comparison_grid(drawing.subject), left=1)
+    if drawing.function == "draw_claim":
+        return latex_of_grid(*claim_grid(drawing.subject), left=2)
     raise ValueError(
-        "tex is the format of a table, of sharpness or comparison; take pdf, svg, png or eps for "
-        "figures"
+        "tex is the format of a table, of sharpness, comparison or claim; take pdf, svg, png or "
+        "eps for figures"
     )
 
 

@@ -47,13 +47,18 @@ def find_group(text: str) -> Group:
             there twice.
         RunFileError: A named run can't be read, or has not finished.
     """
-    found = {run.id: run for part in text.split(",") for run in _runs_of(part.strip())}
-    runs = tuple(found.values())
+    runs = find_group_members(text)
     if not runs:
         raise ValueError(f"{text}: expected runs, got none; `landscape runs FOLDER` lists them")
-    _check_group(text, runs)
+    check_group(text, runs)
     methods = {run.method for run in runs}
     return Group(methods.pop() if len(methods) == 1 else text, runs)
+
+
+def find_group_members(text: str) -> tuple[Run, ...]:
+    """The runs that a text means, in any settings; each once, none where there are none."""
+    found = {run.id: run for part in text.split(",") for run in _runs_of(part.strip())}
+    return tuple(found.values())
 
 
 def _runs_of(part: str) -> list[Run]:
@@ -82,7 +87,13 @@ def _of_method(folder: Path, method: str) -> list[Run]:
     return found
 
 
-def _check_group(text: str, runs: Sequence[Run]) -> None:
+def check_group(text: str, runs: Sequence[Run]) -> None:
+    """Refuse runs that are unfinished, differ by more than the seed, or repeat a seed.
+
+    Raises:
+        ValueError: They can't be one group.
+        RunFileError: One has not finished.
+    """
     for run in runs:
         if run.status != "finished":
             raise RunFileError(

@@ -94,6 +94,8 @@ def headline(result: Any) -> dict[str, Any]:
             "null high": result.null_high,
             "resultant length": result.resultant_length,
         }
+    if result.kind == "claim":
+        return {"statements": _claimed(result)}
     if result.kind == "comparison":
         return {"pairs": len(result.seeds), "scalars": _compared(result)}
     return {
@@ -185,6 +187,43 @@ def _curvature_table(result: Any) -> str:
     return table([name for name, _ in columns], [list(row) for row in rows])
 
 
+def _claimed(result: Any) -> dict[str, dict[str, Any]]:
+    """The verdict of each statement and every number of its rows."""
+    from landscape.figures.tables import columns_of
+
+    columns = columns_of(result)
+    told = {
+        name: {"verdict": verdict, "source": source, "rows": []}
+        for name, verdict, source in zip(
+            result.statements, result.verdicts, result.sources, strict=True
+        )
+    }
+    for row in zip(*(column.tolist() for column in columns.values()), strict=True):
+        named = dict(zip(columns, row, strict=True))
+        told[named.pop("statement")]["rows"].append(named)
+    return told
+
+
+def _claim_table(result: Any) -> str:
+    """Each statement with its verdict, then each of its effects."""
+    from landscape.figures.claim_words import SIGNS, bound_words, effect_words, rows_of
+
+    columns = min(shutil.get_terminal_size((80, 24)).columns, 100)
+    lines = []
+    for i, (name, verdict) in enumerate(zip(result.statements, result.verdicts, strict=True)):
+        said = f"{SIGNS[verdict]} {name}: {verdict}. {result.texts[i]}"
+        lines += textwrap.wrap(said, columns - 2, subsequent_indent="  ")
+        for row in rows_of(result, i):
+            mean, ends = effect_words(result, row)
+            unit = f" {result.units[i]}" if result.units[i] else ""
+            told = f"{result.row_names[row]}: {mean}{unit} ({ends}), supported if "
+            told += f"{bound_words(result, i)}; would change with {result.changes[row]}"
+            lines += textwrap.wrap(
+                told, columns - 2, initial_indent="    ", subsequent_indent="      "
+            )
+    return "\n".join(lines)
+
+
 def _compared(result: Any) -> dict[str, dict[str, Any]]:
     """Every number of a comparison by scalar."""
     from landscape.figures.tables import columns_of
@@ -214,4 +253,5 @@ _TABLES = {
     "sharpness": _sharpness_table,
     "curvature": _curvature_table,
     "comparison": _comparison_table,
+    "claim": _claim_table,
 }

@@ -1,5 +1,6 @@
 """The kinds of result: the public door to all of them."""
 
+from landscape.comparison_results import Claim as Claim
 from landscape.comparison_results import Comparison as Comparison
 from landscape.curvature_results import Curvature as Curvature
 from landscape.curvature_results import Density as Density
@@ -40,5 +41,6 @@ KINDS: dict[str, type[Result]] = {
         Offset,
         Trajectory,
         Comparison,
+        Claim,
     )
 }

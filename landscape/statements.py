@@ -27,7 +27,7 @@ class Row:
     values: Mapping[int, float]
     """By seed."""
     draws: Mapping[int, np.ndarray] | None = None
-    """By seed, the effect of bootstrap draws of the run's batches [draw]; None where it has none."""
+    """By seed, the effect of bootstrap draws of the run's batches [draw]; None if of no batches."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,9 @@ def _lasting(evidence: Evidence) -> Iterator[Row]:
 
 
 def _adversarial(evidence: Evidence) -> Iterator[Row]:
-    found = {seed: evidence.rise(run, "aace").rise[0, 0] for seed, run in evidence.runs(AACE).items()}
+    found = {
+        seed: evidence.rise(run, "aace").rise[0, 0] for seed, run in evidence.runs(AACE).items()
+    }
     yield Row(
         label=f"{AACE} runs",
         values={seed: float(rises.mean()) for seed, rises in found.items()},

@@ -13,6 +13,7 @@ from landscape.layouts import Entry, Layout
 from landscape.result_files import result_key
 from landscape.results import (
     Barrier,
+    Claim,
     Comparison,
     Consistency,
     Curve,
@@ -94,6 +95,37 @@ def comparison_of() -> Comparison:
         verdicts=("differs", "equivalent", "no spread", "not finite"),
         facts={"settings_apart": {"rho": ["0.2", "0.05"]}, "left_out": ["sam-3"]},
         options={"scalars": ["test_loss"], "margins": {}, "paired": True},
+    )
+
+
+def claim_of() -> Claim:
+    """Three statements: one supported, one contradicted in one of two groups, one undecided."""
+    values = np.array([[0.7, 0.72, 0.69], [0.05, 0.06, 0.04], [1.2, 1.3, 1.1], [0.01, -0.05, 0.07]])
+    mean = values.mean(1)
+    half = 4.302653 * values.std(1, ddof=1) / np.sqrt(3)
+    return Claim(
+        statements=("frozen", "matched", "noise"),
+        sources=("paper", "paper", "explanation"),
+        texts=("Directions agree.", "The rise is as large.", "SAM's direction is noise."),
+        effects=("mean cosine of AACE's ε minus SAM's", "rise over rise", "mean cosine"),
+        units=("", "ratio", ""),
+        relations=("above", "above", "within"),
+        margin=[0.1, 0.8, 0.05],
+        verdicts=("supports", "contradicts", "undecided"),
+        row_statement=[0, 1, 1, 2],
+        row_names=("SAM+AACE runs", "SAM runs", "SAM+AACE runs", "SAM runs"),
+        seeds=[0, 1, 2],
+        values=values,
+        estimate=mean,
+        interval_low=mean - half,
+        interval_high=mean + half,
+        equivalence_low=mean - 0.68 * half,
+        equivalence_high=mean + 0.68 * half,
+        nested_low=[0.68, np.nan, np.nan, -0.05],
+        nested_high=[0.73, np.nan, np.nan, 0.08],
+        row_verdicts=("supports", "contradicts", "supports", "undecided"),
+        changes=("a margin of 0.665 or more",) * 3 + ("24 seeds, if mean and spread stayed",),
+        facts={"methods": {"SAM": 3, "SAM+AACE": 3}},
     )
 
 

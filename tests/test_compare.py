@@ -11,7 +11,7 @@ from samples import LAYOUT, comparison_of
 from scipy import stats
 
 from landscape import figures
-from landscape.comparisons import compare_groups, compare_readings, keep_comparison
+from landscape.comparisons import compare_groups, compare_readings, keep_joint
 from landscape.figures import paper
 from landscape.figures.captions import caption
 from landscape.figures.comparison_words import chance_words, change_words, comparison_grid
@@ -531,7 +531,7 @@ def test_the_report_fits_the_terminal(monkeypatch, columns, tmp_path, groups):
         store(run, result, 0, protocol="frozen", perturbation="AACE ρ=0.2")
     names = ["test_loss", "test_accuracy", "consistency.frozen.aace.mean_cosine"]
     found = compare_groups(*groups, names, margins={names[2]: 0.0201})
-    kept = keep_comparison(found, tmp_path, {})
+    kept = keep_joint(found, tmp_path, {})
     lines = report(kept, "SAM and SGD").split("\n")[:-1]  # without the path
     assert max(map(len, lines)) <= int(columns)
     assert any(line.startswith("  consistency.frozen.aace.mean_cosine: und") for line in lines)

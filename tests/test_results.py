@@ -9,7 +9,7 @@ import direction_samples
 import h5py
 import numpy as np
 import pytest
-from samples import comparison_of
+from samples import claim_of, comparison_of
 
 from landscape.result_files import (
     SCHEMA_VERSION,
@@ -117,6 +117,7 @@ def examples():
     yield direction_samples.rise()
     yield direction_samples.offset()
     yield comparison_of()
+    yield claim_of()
     yield barrier()
     yield barrier(test_loss=np.ones((2, 2, 3)), test_accuracy=np.zeros((2, 2, 3)))
     yield curve()

@@ -24,6 +24,7 @@ FIGURES = {
     "offset": ("plot_offset", "draw_offset"),
     "trajectory": ("plot_trajectory", "draw_trajectory"),
     "comparison": ("plot_comparison", "draw_comparison"),
+    "claim": ("plot_claim", "draw_claim"),
 }
 """Kind of result -> (screen function, paper function)."""
 _WITH_BAR = ("surface", "barrier", "consistency")

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from landscape.figures.claim_words import claim_subject
 from landscape.figures.comparison_words import comparison_subject
 from landscape.figures.connections import CONNECTED
 from landscape.figures.curvature_captions import (
@@ -38,6 +39,7 @@ from landscape.figures.plane_words import (
 from landscape.figures.quantities import quantity_of
 from landscape.results import (
     Barrier,
+    Claim,
     Comparison,
     Consistency,
     Curvature,
@@ -226,6 +228,7 @@ _SUBJECTS: dict[type[Result], Callable[[Any], str]] = {
     Consistency: _consistency_subject,
     Trajectory: _trajectory_subject,
     Comparison: comparison_subject,
+    Claim: claim_subject,
 }
 
 

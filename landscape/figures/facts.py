@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from landscape.figures.claim_words import claim_rows
 from landscape.figures.comparison_words import comparison_rows
 from landscape.figures.curvature_facts import (
     curvature_rows,
@@ -19,6 +20,7 @@ from landscape.figures.numbers import count, number, short
 from landscape.figures.plane_words import Rows, evaluation_rows, fact, plane_rows
 from landscape.results import (
     Barrier,
+    Claim,
     Comparison,
     Consistency,
     Curvature,
@@ -244,4 +246,5 @@ _OWN_ROWS: dict[type[Result], Callable[[Any], Rows]] = {
     Consistency: _consistency_rows,
     Trajectory: _trajectory_rows,
     Comparison: comparison_rows,
+    Claim: claim_rows,
 }

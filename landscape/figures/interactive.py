@@ -13,6 +13,7 @@ from landscape.figures.scales import lr_drops as lr_drops
 from landscape.figures.scales import shared_limits as shared_limits
 from landscape.figures.screen_alignment import plot_alignment as plot_alignment
 from landscape.figures.screen_barrier import plot_barrier as plot_barrier
+from landscape.figures.screen_claim import plot_claim as plot_claim
 from landscape.figures.screen_comparison import plot_comparison as plot_comparison
 from landscape.figures.screen_consistency import plot_consecutive as plot_consecutive
 from landscape.figures.screen_consistency import plot_consistency as plot_consistency

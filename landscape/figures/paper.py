@@ -1,6 +1,7 @@
 """Paper figures: the public door to every matplotlib figure."""
 
 from landscape.figures.paper_barrier import draw_barrier as draw_barrier
+from landscape.figures.paper_claim import draw_claim as draw_claim
 from landscape.figures.paper_comparison import draw_comparison as draw_comparison
 from landscape.figures.paper_curvature import draw_curvature as draw_curvature
 from landscape.figures.paper_curve import draw_curve as draw_curve

@@ -31,6 +31,7 @@ DRAWN = {
     "trajectory": "draw_trajectory",
     "steps": "draw_steps",
     "comparison": "draw_comparison",
+    "claim": "draw_claim",
 }
 """Kind of figure -> paper function."""
 
@@ -334,6 +335,7 @@ _CHOICES: dict[str, Callable[[Sequence[Run], Question], Choice]] = {
     "barrier": _choose_joint,
     "curve": _choose_joint,
     "comparison": _choose_joint,
+    "claim": _choose_joint,
     "density": _choose_density,
     "eigenvalues": _choose_eigenvalues,
     "consistency": _choose_consistency,

@@ -11,6 +11,7 @@ import numpy as np
 from landscape.figures import curvature_tables as of_curvature
 from landscape.results import (
     Barrier,
+    Claim,
     Comparison,
     Consistency,
     Curve,
@@ -176,6 +177,37 @@ def _values(result: Comparison) -> Columns:
     return columns | {"value": values}
 
 
+def _effects(result: Claim) -> Columns:
+    ends = ("interval_low", "interval_high", "equivalence_low", "equivalence_high")
+    numbers = {n: getattr(result, n) for n in ("estimate", *ends, "nested_low", "nested_high")}
+    of = result.row_statement
+    words = {
+        "statement": np.array(result.statements)[of],
+        "runs": np.array(result.row_names),
+        "unit": np.array(result.units)[of],
+        "relation": np.array(result.relations)[of],
+        "margin": result.margin[of],
+    }
+    verdicts = {"verdict": np.array(result.row_verdicts), "change": np.array(result.changes)}
+    return words | numbers | verdicts
+
+
+def _verdicts(result: Claim) -> Columns:
+    names = ("statements", "sources", "verdicts", "texts", "effects")
+    return {name.rstrip("s"): np.array(getattr(result, name)) for name in names}
+
+
+def _effects_by_seed(result: Claim) -> Columns:
+    rows, seeds = result.values.shape
+    of = np.repeat(result.row_statement, seeds)
+    return {
+        "statement": np.array(result.statements)[of],
+        "runs": np.repeat(result.row_names, seeds),
+        "seed": np.tile(result.seeds, rows),
+        "value": result.values.ravel(),
+    }
+
+
 TABLES: dict[str, dict[str, Callable[[Any], Columns]]] = {
     "profile": {"points": _profile, "marks": _marks},
     "surface": {"points": _surface, "path": _path, "marks": _marks},
@@ -195,6 +227,7 @@ TABLES: dict[str, dict[str, Callable[[Any], Columns]]] = {
     "consistency": {"cosines": _cosines, "vectors": _vectors},
     "trajectory": {"checkpoints": _trajectory, "components": _components},
     "comparison": {"scalars": _scalars, "values": _values},
+    "claim": {"effects": _effects, "verdicts": _verdicts, "values": _effects_by_seed},
 }
 """Tables of each kind of result; the first is the one a plain CSV holds."""
 
