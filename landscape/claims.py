@@ -166,11 +166,20 @@ def _change(statement: Statement, found: dict[str, Any], values: np.ndarray) -> 
         outer = min(abs(found["interval_low"]), abs(found["interval_high"]))
         bound = inner if found["verdict"] == SUPPORTS else outer
         word = "less" if found["verdict"] == SUPPORTS else "more"
-        return f"a margin of {bound:.3g} or {word}"
+        return _margin_words(bound, word)
     ends = [found["interval_low"], found["interval_high"]]
     supports_above = (statement.relation == "above") == (found["verdict"] == SUPPORTS)
     bound, word = (ends[0], "more") if supports_above else (ends[1], "less")
-    return f"a margin of {bound:.3g} or {word}"
+    return _margin_words(bound, word)
+
+
+def _margin_words(bound: float, word: str) -> str:
+    """A bound with three digits, rounded to the side on which it is true."""
+    if bound == 0 or not math.isfinite(bound):
+        return f"a margin of {bound:g} or {word}"
+    unit = 10.0 ** (math.floor(math.log10(abs(bound))) - 2)
+    rounded = (math.ceil if word == "more" else math.floor)(bound / unit) * unit
+    return f"a margin of {rounded:.3g} or {word}"
 
 
 def _deciding(statement: Statement, found: dict[str, Any], values: np.ndarray) -> str:
