@@ -96,6 +96,10 @@ def _recorded_names() -> list[str]:
 
 
 def _unit(name: str) -> str:
+    if (name.startswith("rise.") and "rayleigh" not in name) or ".gain, " in name:
+        return "nats"
+    if ".minimum, " in name:
+        return "mean ε"
     last = name.rpartition(".")[2]
     if last.endswith("loss") or last == "loss_rise":
         return "nats"
@@ -194,7 +198,7 @@ def _asked(run: Run, stored: StoredResult) -> dict[str, Any]:
 
 def _group_of(stored: StoredResult) -> str:
     """The first part of the names of a result's numbers."""
-    if stored.kind != "consistency":
+    if stored.kind not in _OF_A_PERTURBATION:
         return stored.kind
     label = str(stored.options.get("perturbation") or "").lower().partition(" ")[0]
     parts = [stored.kind, str(stored.options.get("protocol", "")), label]
@@ -228,17 +232,60 @@ def _of_curvature(result: Any) -> dict[str, float]:
     return found
 
 
+def _of_consistency(result: Any) -> dict[str, float]:
+    """Agreement, and means over batches of what was measured of each; all but NaN."""
+    names = ("mean_cosine", "resultant_length", "participation", "noise_scale", "predicted_cosine")
+    found = {name: float(getattr(result, name)) for name in names}
+    for name in ("norms", "loss_rise", "cosine_gradient", "cosine_full", "radial"):
+        values = getattr(result, name)
+        found[f"mean_{name}"] = float(values.mean()) if values.size else math.nan
+    return {n: v for n, v in found.items() if n in names[:2] or not math.isnan(v)}
+
+
+def _of_directions(result: Any) -> dict[str, float]:
+    """Of the whole run, and of its last window."""
+    last = {f"last_{name}": getattr(result, name)[-1] for name in ("mean_cosine", "norm")}
+    found = {"mean_cosine": result.run_mean_cosine, **last}
+    return {name: float(value) for name, value in found.items()}
+
+
+def _of_rise(result: Any) -> dict[str, float]:
+    """Means over batches, at the radius used and at each common one."""
+    found = {}
+    for place, rises in zip(result.places, result.rise, strict=True):
+        for radius, values in zip(result.radii.tolist(), rises, strict=True):
+            at = "" if math.isnan(radius) else f", radius {radius:g}"
+            found[f"{place}{at}"] = float(values.mean())
+    if result.rayleigh.size:
+        found["rayleigh"] = float(result.rayleigh.mean())
+        found["gradient_rayleigh"] = float(result.gradient_rayleigh.mean())
+    return found
+
+
+def _of_offset(result: Any) -> dict[str, float]:
+    columns = {name: getattr(result, name).tolist() for name in ("minimum", "gain")}
+    return {
+        f"{name}, {curve}": value
+        for name, values in columns.items()
+        for curve, value in zip(result.curves, values, strict=True)
+    }
+
+
 _MEASURED: dict[str, Callable[[Any], dict[str, float]]] = {
     "spectrum": _of_spectrum,
     "trace": _of_fields("trace", "frobenius", "effective_rank"),
     "sharpness": _of_sharpness,
     "stability": _of_fields("multiplier"),
     "curvature": _of_curvature,
-    "consistency": _of_fields("mean_cosine", "resultant_length"),
+    "consistency": _of_consistency,
+    "directions": _of_directions,
+    "rise": _of_rise,
+    "offset": _of_offset,
 }
 """Kinds of results that hold single numbers, and which."""
 
 _COMMANDS = {"trace": "spectrum"}
+_OF_A_PERTURBATION = ("consistency", "rise", "offset")
 
 
 def _numbers(result: Any) -> dict[str, float]:

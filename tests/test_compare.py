@@ -3,6 +3,7 @@ import math
 from dataclasses import replace
 from itertools import product
 
+import direction_samples
 import numpy as np
 import pytest
 from curvature_samples import curvature, sharpness, stability
@@ -355,6 +356,29 @@ def test_consistencies_are_told_apart_and_sharpness_has_its_rows(tmp_path):
         assert name in list_scalars(run)
     assert {"test_loss", "recording_waited", "steps.loss"} <= set(list_scalars(run))
     assert "steps.displacement_norm" not in list_scalars(run)
+
+
+def test_what_is_measured_of_perturbations_can_be_compared(tmp_path):
+    run = made(tmp_path / "a", 0, losses=[1.0])
+    named = {"perturbation": "AACE ρ=0.2"}
+    along, line = direction_samples.rise(), direction_samples.offset(0.7)
+    whole = direction_samples.directions()
+    store(run, direction_samples.frozen(), 0, protocol="frozen", **named)
+    store(run, along, 1, **named)
+    store(run, line, 2, **named)
+    store(run, whole, 3)
+    for name, value, unit in (
+        ("consistency.frozen.aace.noise_scale", 128 * 0.4 / 0.6, ""),
+        ("rise.aace.same batch", along.rise[0, 0].mean(), "nats"),
+        ("rise.aace.test batch, radius 0.05", along.rise[2, 1].mean(), "nats"),
+        ("rise.aace.rayleigh", along.rayleigh.mean(), ""),
+        ("offset.aace.minimum, training loss", 0.7, "mean ε"),
+        ("offset.aace.gain, test loss", line.gain[1], "nats"),
+        ("directions.last_mean_cosine", whole.mean_cosine[-1], ""),
+    ):
+        reading = read_scalar(name, [run])
+        assert (reading.values[0], reading.unit) == (pytest.approx(value), unit)
+        assert name in list_scalars(run)
 
 
 def test_what_a_run_has_of_its_own_is_no_difference_of_settings(tmp_path):
