@@ -27,7 +27,17 @@ _CHOICES = {
 }
 _ON_PAGE = {
     "runs": ("select", "run"),
-    "compare": ("select", "plane", "quantity", "scale", "run", "barrier", "curve", "joint"),
+    "compare": (
+        "select",
+        "plane",
+        "quantity",
+        "scale",
+        "run",
+        "claim",
+        "barrier",
+        "curve",
+        "joint",
+    ),
     "overview": ("step",),
     "surface": ("surface", "show", "quantity", "scale", "step"),
     "spectrum": ("view", "operator", "variant", "axis", "width", "step"),
@@ -72,6 +82,7 @@ class ViewState:
     """Keys of the results of several runs that are shown; None is the newest of each kind."""
     curve: str | None = None
     joint: str | None = None
+    claim: str | None = None
 
     def to(self, **changes: object) -> "ViewState":
         """Give the same view with some fields changed."""

@@ -61,9 +61,11 @@ def _make_joint(folder: Path, names: tuple[str, ...]) -> None:
         "dtype": "float32",
         "alignment": "none: weights are not permuted to match",
     }
-    comparison = replace(comparison_of(), facts={"run_names": list(names)})
+    named = {"run_names": list(names)}
+    comparison = replace(comparison_of(), facts=named)
+    claim = replace(claim_of(), facts=claim_of().facts | named)
     measured = (_barrier(names, facts), _curve(names[:2], facts), _joint_surface(names, facts))
-    for result in (*measured, comparison):
+    for result in (*measured, comparison, claim):
         key = result_key(
             result.kind, result.options, run=" ".join(names), checkpoint=STEPS, data_digest=_DATA
         )

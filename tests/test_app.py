@@ -111,7 +111,7 @@ def test_the_store_takes_a_run_a_folder_of_runs_or_a_folder_of_results(folder: P
     (only,) = loose.runs()
     joint = Store(folder).joint()
     kinds = [stored.kind for stored in Store(folder).results(joint)]
-    assert sorted(kinds) == ["barrier", "comparison", "curve", "surface"]
+    assert sorted(kinds) == ["barrier", "claim", "comparison", "curve", "surface"]
     assert {stored.kind for stored in loose.results(only)} | set(kinds) == set(KINDS)
 
 

@@ -1,4 +1,4 @@
-"""What was measured of several runs together: barriers, a curve, a plane that they share."""
+"""What was measured of several runs together: a claim, barriers, a curve, a plane they share."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,13 +16,13 @@ from ..panes import Card, Pane, key
 from ..store import PLANES, AnyRun, MissingError, Store, plane_of
 from ..view_state import ViewState, encode
 
-_KINDS = {"barrier": "barrier", "curve": "curve", "joint": "surface"}
+_KINDS = {"claim": "claim", "barrier": "barrier", "curve": "curve", "joint": "surface"}
 """Field of the address -> kind of result."""
-_TITLES = {"barrier": "Barrier", "curve": "Curve", "surface": "Joint surface"}
+_TITLES = {"claim": "Claim", "barrier": "Barrier", "curve": "Curve", "surface": "Joint surface"}
 
 
 def cards(state: ViewState, store: Store, theme: str, runs: Sequence[AnyRun]) -> list[Card]:
-    """Barriers, curve and joint surface; nothing where there is but one run."""
+    """Claim, barriers, curve and joint surface; nothing where there is but one run."""
     if len(store.runs()) < 2:
         return []
     page = _Between(state, store, theme, runs)
@@ -30,6 +30,7 @@ def cards(state: ViewState, store: Store, theme: str, runs: Sequence[AnyRun]) ->
     second = [page.curve("along"), page.curve("error"), page.curve("plane")]
     has_curve = page.stored("curve") is not None
     return [
+        *page.claim(),
         Card(panes=first, height=340, footer=page.footer(first[1].body)),
         Card(panes=second if has_curve else second[:1], height=256),
     ]
@@ -102,6 +103,20 @@ class _Between:
         address = data_address(joint, stored) if joint and stored else ""
         body = panes.shown(draw, self.store)
         return Pane(name=pane, title=title, body=body, download=address, **more)
+
+    def claim(self) -> list[Card]:
+        """The statements and their effects, a row of the figure for each; only if there are any."""
+        if self.stored("claim") is None:
+            return []
+
+        def draw() -> panes.Body:
+            return figures.plot_claim(self.load("claim"), theme=self.theme)
+
+        result = panes.found(lambda: self.load("claim"))
+        rows = len(result.row_names) if result is not None else 0
+        keys = [key("filled: decided", "var(--run-0)", "disc")]
+        pane = self.pane("claim", "claim", "Claim", draw, note="95 % over seeds", keys=keys)
+        return [Card(panes=[pane], height=80 + 44 * rows)]
 
     def barrier(self) -> Pane:
         """The matrix of barriers, or the line between two minima."""
