@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: help setup browser demo test soak check format pictures study gpu-check bench-surface bench-refinement bench-curvature bench-recording clean bench-training
+.PHONY: help setup browser demo test soak check format pictures study gpu-check bench-surface bench-refinement bench-curvature bench-consistency bench-recording clean bench-training
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -61,6 +61,9 @@ bench-curvature: setup ## Hessian products, eigenpairs and density against other
 	@bash scripts/apt.sh dataset-fashion-mnist /usr/share/datasets/fashion-mnist
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@$(BIN)/python benchmarks/bench_curvature.py $(BENCH)
+
+bench-consistency: setup ## the frozen protocol on ResNet-20; writes benchmarks/consistency/
+	@$(BIN)/python benchmarks/bench_consistency.py $(BENCH)
 
 bench-recording: setup ## what recording adds to a SAM step; writes benchmarks/recording/
 	@$(BIN)/python benchmarks/bench_recording.py $(BENCH)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from landscape.comparisons import compare_groups as compare_groups
     from landscape.connectivity import measure_barrier as measure_barrier
     from landscape.consistency import measure_consistency as measure_consistency
+    from landscape.frozen_protocol import measure_consistencies as measure_consistencies
     from landscape.curvature import measure_curvature as measure_curvature
     from landscape.curves import measure_curve as measure_curve
     from landscape.densities import estimate_density as estimate_density
@@ -105,6 +106,7 @@ _HOME = {
     "gradient_moment": "gauss_newton",
     "Update": "updates",
     "adapt": "adapters",
+    "measure_consistencies": "frozen_protocol",
     "measure_consistency": "consistency",
     "fit_temperature": "calibration",
     "measure_calibration": "calibration",

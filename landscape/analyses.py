@@ -9,21 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from landscape.answers import Progress, Stored, answer
-from landscape.consistency import measure_consistency, online_consistency
+from landscape.answers import Progress, Stored, answer, answer_together
+from landscape.consistency import online_consistency
 from landscape.curvature_analyses import curvature, sharpness, spectrum, stability
+from landscape.frozen_protocol import measure_consistencies
 from landscape.options import (
     OPTIONS,
     ConsistencyOptions,
     TrajectoryOptions,
     asked,
 )
-from landscape.perturbations import Perturbation
-from landscape.results import Result
+from landscape.results import Consistency, Result
 from landscape.runs import Run
 from landscape.subjects import Subject
 from landscape.surface_analyses import barrier, curve, profile, surface
 from landscape.trajectories import measure_trajectory
+
+_EDITION = 2  # of what a consistency holds: one of before answers no question that is asked now
 
 
 def consistency(
@@ -35,32 +37,47 @@ def consistency(
 ) -> list[Stored]:
     """The frozen protocol for every perturbation asked for, and what training recorded."""
     answers = []
-    common = asked(options, checkpoint=subject.checkpoint)
     if options.protocol != "online":
-        size = options.batch_size or subject.batch_size
-        objective = subject.objective(samples=options.samples, seed=options.seed, bn=options.bn)
-        for name in options.perturbations.split(","):
-            perturbation = subject.perturbation(name)
-            names = ("checkpoint", "samples", "batches", "bn", "seed")
-            question = {key: common[key] for key in names}
-            question.update(protocol="frozen", perturbation=perturbation.label, batch_size=size)
-
-            def frozen(perturbation: Perturbation = perturbation) -> Result:
-                return measure_consistency(
-                    objective,
-                    perturbation,
-                    batches=options.batches,
-                    batch_size=size,
-                    seed=options.seed,
-                    bn=options.bn,
-                    step=subject.checkpoint,
-                    progress=progress,
-                )
-
-            answers.append(answer(subject, "consistency", question, objective, frozen, again))
+        answers += _frozen(subject, options, again, progress)
     if options.protocol != "frozen":
         answers += _online(subject, options, again)
     return answers
+
+
+def _frozen(
+    subject: Subject, options: ConsistencyOptions, again: bool, progress: Progress | None
+) -> list[Stored]:
+    size = options.batch_size or subject.batch_size
+    objective = subject.objective(samples=options.samples, seed=options.seed, bn=options.bn)
+    words = options.perturbations.split(",")
+    perturbations = list(dict.fromkeys(subject.perturbation(word) for word in words))
+    names = ("checkpoint", "samples", "batches", "bn", "seed")
+    common = {key: asked(options, checkpoint=subject.checkpoint)[key] for key in names}
+    common |= {"protocol": "frozen", "batch_size": size, "edition": _EDITION}
+    if options.radius:
+        common["radius"] = options.radius
+    questions = [
+        common
+        | {"perturbation": perturbation.label}
+        | ({"burn_in": options.burn_in} if perturbation.has_memory else {})
+        for perturbation in perturbations
+    ]
+
+    def measure(which: list[int]) -> list[Consistency]:
+        return measure_consistencies(
+            objective,
+            [perturbations[i] for i in which],
+            batches=options.batches,
+            batch_size=size,
+            seed=options.seed,
+            bn=options.bn,
+            step=subject.checkpoint,
+            burn_in=options.burn_in,
+            radius=options.radius or None,
+            progress=progress,
+        )
+
+    return answer_together(subject, "consistency", questions, objective, measure, again)
 
 
 def _online(subject: Subject, options: ConsistencyOptions, again: bool) -> list[Stored]:
@@ -77,6 +94,7 @@ def _online(subject: Subject, options: ConsistencyOptions, again: bool) -> list[
     window = before[-options.window :]
     start, stop = int(window[0]), int(window[-1]) + 1
     question = {"protocol": "online", "start": start, "stop": stop, "seed": options.seed}
+    question |= {"edition": _EDITION}
 
     def measure(run: Run = run) -> Result:
         return online_consistency(run, start=start, stop=stop, seed=options.seed)

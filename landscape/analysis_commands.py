@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from landscape.crossover import crossover, crossover_text
 from landscape.options import JOINT, OPTIONS
 from landscape.parsers import Parser
 from landscape.reports import headline, report, report_interrupted
@@ -55,12 +56,15 @@ def _measure(name: str, args: Any, options: Any, companion: Companion, ways: dic
     from landscape.analyses import ANALYSES
 
     reports: list[dict[str, Any]] = []
+    measured: list[tuple[str, list[Any]]] = []
     interrupted = False
     silent = name in BY_PRODUCTS and _is_silent_rank()
     for subject in _subjects(name, args, options, companion):
         where = _where(subject)
         with ProgressBar(f"{name} of {where}", quiet=args.json or _is_silent_rank()) as progress:
             answers = ANALYSES[name](subject, options, again=args.again, progress=progress, **ways)
+        if name == "consistency":
+            measured.append((where, [found.result for found in answers]))
         for found in answers:
             told, text = _told(found, where)
             reports.append(told)
@@ -69,6 +73,11 @@ def _measure(name: str, args: Any, options: Any, companion: Companion, ways: dic
                 print(text)
         if interrupted:
             break
+    crossed = crossover(measured)
+    if crossed is not None:
+        reports.append(crossed)
+        if not args.json and not silent:
+            print(crossover_text(crossed))
     if args.json and not silent:
         from landscape.storage import plain
 

@@ -5,7 +5,7 @@ digest of the data. Points measured one by one survive whatever ends the process
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +32,7 @@ __all__ = [
     "answer",
     "answer_by_points",
     "answer_in_steps",
+    "answer_together",
 ]
 
 
@@ -81,6 +82,39 @@ def answer(
     result = _signed(measure(), subject, kind, question, objective, start)
     save_result(result, path, replace=again)
     return Stored(path=path, result=result, found=False)
+
+
+def answer_together(
+    subject: Subject,
+    kind: str,
+    questions: Sequence[dict[str, Any]],
+    objective: Objective,
+    measure: Callable[[list[int]], Sequence[Result]],
+    again: bool,
+) -> list[Stored]:
+    """Find the answers to several questions; those that are not there are measured in one go.
+
+    Args:
+        subject: What is measured.
+        kind: Kind of the results.
+        questions: All options that change the answer, of each.
+        objective: Whose data they are about.
+        measure: Gives the results of the questions with these numbers, in their order.
+        again: Whether to measure even what is there.
+    """
+    paths = [_path(subject, kind, question, objective) for question in questions]
+    asked = [i for i, path in enumerate(paths) if again or not path.exists()]
+    start = time.monotonic()
+    measured = dict(zip(asked, measure(asked) if asked else (), strict=True))
+    answers = []
+    for i, (path, question) in enumerate(zip(paths, questions, strict=True)):
+        if i not in measured:
+            answers.append(_found(path, subject))
+            continue
+        result = _signed(measured[i], subject, kind, question, objective, start)
+        save_result(result, path, replace=again)
+        answers.append(Stored(path=path, result=result, found=False))
+    return answers
 
 
 def answer_in_steps(

@@ -4,22 +4,18 @@ Two protocols. Frozen: the weights stand still, the batches change, so direction
 alone. Online: the vectors that training recorded, which also moved with the weights.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterator
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from landscape.directions import consistency_of, inner_products, sketch_cosines, summarize
+from landscape.directions import inner_products, sketch_cosines, summarize
 from landscape.displacements import Memory
-from landscape.frozen import Displacer, draw_batches, flat_array, prepare_model
+from landscape.frozen import BURN_IN
+from landscape.frozen_protocol import VECTOR_BYTES, Progress, measure_consistencies
 from landscape.objectives import Objective
 from landscape.perturbations import Perturbation
 from landscape.results import Consistency
 from landscape.runs import Run
-
-Progress = Callable[[int, int], None]
 
 WINDOW = 64  # recorded steps of the online protocol
 
@@ -34,6 +30,9 @@ def measure_consistency(
     bn: str = "batch",
     step: int = 0,
     memory: Memory | None = None,
+    burn_in: int = BURN_IN,
+    radius: float | None = None,
+    budget: float = VECTOR_BYTES,
     progress: Progress | None = None,
 ) -> Consistency:
     """Measure the frozen protocol: perturbations of many batches at the objective's weights.
@@ -41,12 +40,10 @@ def measure_consistency(
     Batches are drawn with replacement from the objective's data, by a generator of their own, so
     one seed gives every perturbation the same batches. SAM follows the objective's loss, AACE its
     own. For each batch: the displacement ε, its norm, its cosine to the gradient of the objective's
-    loss, and the loss rise L(w + ε) - L(w) on the same batch. Gradients are not clipped, data not
+    loss, to that of all data and to the weights, and the loss rise L(w + ε) - L(w) on the same
+    batch; over all of them, inner products by tensor. Gradients are not clipped, data not
     augmented, dropout is inactive. A schedule is at its largest radius. The objective and its model
-    are not touched.
-
-    A direction with a memory (VaSSO, F-SAM) is measured at a memory that stands still like the
-    weights: each batch gives the ε that the next update of training would have with it.
+    are left as they are.
 
     Args:
         objective: Weights, loss and data.
@@ -59,57 +56,32 @@ def measure_consistency(
         step: Training step of the weights, noted in the result.
         memory: The running mean of gradients, one tensor per trainable parameter, as
             `SAM.state_dict()["perturbation"]["memory"]`; for a direction that has one.
-        progress: Called with batches done and in total.
+        burn_in: Batches from which the memory is made where none is given: of the same sampling,
+            in another stream of the seed. The batches that are measured do not change it.
+        radius: Length that every ε is brought to, with the perturbation normalized, so that
+            perturbations differ by direction alone; each its own by default.
+        budget: Bytes of vectors that may lie in memory; beyond, they lie in a temporary file.
+        progress: Called with batches done and in total, those of burn-in and of all data included.
 
     Raises:
-        ValueError: A setting is out of range, or does not fit the model; or a direction with a
-            memory has none.
+        ValueError: A setting is out of range, or does not fit the model; or a memory is given to a
+            direction that has none.
         TypeError: AACE on targets that are not classes.
     """
-    if bn not in ("batch", "frozen"):
-        raise ValueError(f'bn must be "batch" or "frozen", got {bn!r}')
-    if batches < 2 or batch_size < 1:
-        raise ValueError(
-            f"the frozen protocol needs 2 batches of 1 sample or more, got {batches} batches of "
-            f"{batch_size}"
-        )
-    if perturbation.has_memory != (memory is not None):
-        raise ValueError(
-            f"{perturbation.label} depends on the gradients of earlier updates, which frozen "
-            "weights do not tell: pass the memory of its training, or measure the online protocol"
-            if perturbation.has_memory
-            else f"{perturbation.label} has no memory, got one"
-        )
-    model = prepare_model(objective.model, bn, batch_size)
-    generator = torch.Generator().manual_seed(seed) if perturbation.is_random else None
-    displacer = Displacer(model, objective.loss_fn, perturbation, memory, generator)
-    vectors, rises, cosines = [], [], []
-    drawn = draw_batches(objective, batches, batch_size, seed)
-    for done, (inputs, targets) in enumerate(drawn, start=1):
-        moved, rise, cosine = _measured(displacer, inputs, targets)
-        vectors.append(moved)
-        rises.append(rise)
-        cosines.append(cosine)
-        if progress is not None:
-            progress(done, batches)
-    names = ("model", "parameters", "loss", "mode", "samples", "dtype", "data_digest")
-    return consistency_of(
-        np.stack(vectors),
-        step=np.full(batches, step),
-        protocol="frozen",
-        perturbation=perturbation.label,
+    return measure_consistencies(
+        objective,
+        [perturbation],
+        batches=batches,
+        batch_size=batch_size,
         seed=seed,
-        loss_rise=np.array(rises),
-        cosine_gradient=np.array(cosines),
-        facts={name: objective.facts[name] for name in names if name in objective.facts}
-        | {
-            "bn": bn,
-            "batches": batches,
-            "batch_size": batch_size,
-            "sampling": "samples drawn with replacement, batches independent",
-            "settings": asdict(perturbation) | {"sign": perturbation.sign},
-        },
-    )
+        bn=bn,
+        step=step,
+        memories=[memory],
+        burn_in=burn_in,
+        radius=radius,
+        budget=budget,
+        progress=progress,
+    )[0]
 
 
 def online_consistency(
@@ -237,15 +209,3 @@ def _at_steps(rows: dict[str, np.ndarray], column: str, window: np.ndarray) -> n
 def _recorded_label(run: Run) -> str:
     """Return the label of the perturbation that the recorder noted, else the run's method."""
     return str(run.provenance.get("perturbation") or run.method)
-
-
-def _measured(
-    displacer: Displacer, inputs: Tensor, targets: Tensor
-) -> tuple[np.ndarray, float, float]:
-    """Return a batch's displacement [param], its loss rise, its cosine to the gradient."""
-    found = displacer(inputs, targets)
-    rise = displacer.loss_at(found.moves, inputs, targets) - float(found.loss)
-    moved, slope = flat_array(found.moves), flat_array(found.gradient)
-    lengths = np.linalg.norm(moved.astype(float)) * np.linalg.norm(slope.astype(float))
-    cosine = moved.astype(float) @ slope.astype(float) / lengths if lengths else np.nan
-    return moved, rise, float(cosine)

@@ -54,19 +54,21 @@ class Consistency(Result):
     radial: np.ndarray = axes("n", empty=True)
     """Cosine of each vector to the weights w."""
     cosine_full: np.ndarray = axes("n", empty=True)
-    """Cosine to the task-loss gradient of all data."""
+    """Cosine to the task-loss gradient of all data; facts say of how many samples."""
     effective_share: np.ndarray = axes("n", empty=True)
-    """(Σ s)² / (n Σ s²) of the weights s by which the samples of a batch count: 1 − p for the
-    cross-entropy, p for AACE, p the probability of the true class; 1 if all count alike."""
+    """(Σ s)² / (n Σ s²) of the weights s by which the samples of a batch count: the slope of a
+    sample's followed loss along the logit of its true class. 1 − p for the cross-entropy, p for
+    AACE, p the probability of the true class; 1 if all count alike."""
     true_probability: np.ndarray = axes("sample", empty=True)
     """Probability of the true class of every sample drawn, batch after batch."""
     noise_scale: float = float("nan")
     """tr Σ / ‖μ‖², in samples: the batch at which noise and mean of the gradient that is followed
-    are equally long."""
+    are equally long. NaN where no mean stands out from the noise."""
     predicted_cosine: float = float("nan")
     """B / (B + noise scale), what the mean cosine would be if the noise were isotropic."""
     component_names: tuple[str, ...] = ()
-    """Parts that add up to ε: "anti-gradient" and "margin" for AACE."""
+    """Parts that add up to ε: "anti-gradient" and "margin" for AACE; for its other modes, and other
+    task losses than the cross-entropy, the second is the "rest of its loss"."""
     component_norms: np.ndarray = axes("component n", empty=True)
     component_cosines: np.ndarray = axes("component n", empty=True)
     """Cosine of ε to each of its parts."""

@@ -1,6 +1,6 @@
 """Statistics of directions: how well vectors agree, how well they would by chance. No torch."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -78,6 +78,7 @@ def summarize(
     facts: dict[str, Any] | None = None,
     cosine_error: np.ndarray | None = None,
     sketch: int | None = None,
+    fields: dict[str, Any] | None = None,
 ) -> Consistency:
     """Make the result of `consistency_of` from the inner products `[n, n]` of the vectors alone.
 
@@ -92,25 +93,23 @@ def summarize(
         facts: See there.
         cosine_error: Standard deviation of each cosine `[n, n]` where sketches were used.
         sketch: Numbers of the sketches.
+        fields: More fields of the result, as they are.
     """
     count = len(products)
     norms = np.sqrt(np.diag(products))
     defined = np.isfinite(norms) & (norms > 0)
     lengths = np.where(defined, norms, np.nan)
-    cosines = products / np.outer(lengths, lengths)
-    cosines = (cosines + cosines.T) / 2
-    cosines[defined, defined] = 1.0
+    cosines = _cosines_of(products, lengths)
     kept = cosines[np.ix_(defined, defined)]
-    null, interval = _null_band(kept, seed), _bootstrap_interval(kept, seed)
+    found = agreement_of(products, seed)
     missing = np.full(count, np.nan)
-    mean = _mean_cosine(kept)
+    more: dict[str, Any] = {}
     if cosine_error is not None and sketch is not None:
         more = {
             "cosine_error": cosine_error,
-            "mean_cosine_error": sketch_mean_error(mean, len(kept), sketch),
+            "mean_cosine_error": sketch_mean_error(found.mean_cosine, len(kept), sketch),
         }
-    else:
-        more = {}
+    more |= fields or {}
     return Consistency(
         **more,
         protocol=protocol,
@@ -118,12 +117,10 @@ def summarize(
         step=step,
         cosines=cosines,
         norms=norms,
-        mean_cosine=mean,
-        null_low=null[0],
-        null_high=null[1],
-        interval_low=interval[0],
-        interval_high=interval[1],
+        **found._asdict(),
         resultant_length=_resultant_length(kept),
+        leave_one_out=_leave_one_out(cosines, defined),
+        participation=_participation(kept),
         consecutive=np.diagonal(cosines, 1),
         loss_rise=missing if loss_rise is None else loss_rise,
         cosine_gradient=missing if cosine_gradient is None else cosine_gradient,
@@ -178,6 +175,84 @@ def inner_products(left: np.ndarray, right: np.ndarray) -> np.ndarray:
             part = slice(start, start + _COLUMNS)
             total += left[:, part].astype(np.float64) @ right[:, part].astype(np.float64).T
     return total
+
+
+class Agreement(NamedTuple):
+    """Mean cosine over pairs i ≠ j, its null and its interval, as `consistency_of` has them."""
+
+    mean_cosine: float
+    null_low: float
+    null_high: float
+    interval_low: float
+    interval_high: float
+
+
+def agreement_of(products: np.ndarray, seed: int) -> Agreement:
+    """Return how well vectors with these inner products `[n, n]` agree.
+
+    Vectors without a direction are left out; NaN where fewer than two are left.
+    """
+    norms = np.sqrt(np.diag(products))
+    kept = np.flatnonzero(np.isfinite(norms) & (norms > 0))
+    cosines = _cosines_of(products[np.ix_(kept, kept)], norms[kept])
+    null, interval = _null_band(cosines, seed), _bootstrap_interval(cosines, seed)
+    return Agreement(_mean_cosine(cosines), *null, *interval)
+
+
+def gradient_noise(products: np.ndarray, batch_size: int) -> tuple[float, float]:
+    """Return the noise scale of gradients, in samples, and the mean cosine that follows from it.
+
+    Of n gradients, each the mean over a batch of B samples, tr Σ / ‖μ‖² = B / SNR with
+    `SNR = ‖mean‖² / tr(variance) − 1/n`, from which the mean's own noise is taken off. Isotropic
+    noise of it gives a mean cosine of SNR / (1 + SNR) = B / (B + noise scale).
+
+    Args:
+        products: Inner products of the gradients `[n, n]`; what is not finite is left out.
+        batch_size: B.
+
+    Returns:
+        The noise scale, NaN where SNR is not above 0: no mean stands out from the noise. The
+        cosine, which is then 0 or a little below. Both NaN below two gradients.
+
+    Source: McCandlish et al., An Empirical Model of Large-Batch Training, 2018, equation 2.9.
+    """
+    kept = np.flatnonzero(np.isfinite(np.diag(products)))
+    count = len(kept)
+    if count < 2:
+        return np.nan, np.nan
+    inner = products[np.ix_(kept, kept)]
+    mean = inner.sum() / count**2
+    variance = (np.trace(inner) - count * mean) / (count - 1)
+    if not variance > 1e-14 * mean:  # all alike, but for rounding
+        return (0.0, 1.0) if mean > 0 else (np.nan, np.nan)
+    snr = mean / variance - 1 / count
+    return float(batch_size / snr) if snr > 0 else np.nan, float(snr / (1 + snr))
+
+
+def _cosines_of(products: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return the cosines `[n, n]`, exactly 1 on the diagonal; NaN where a length is NaN."""
+    cosines = products / np.outer(lengths, lengths)
+    cosines = (cosines + cosines.T) / 2
+    np.fill_diagonal(cosines, np.where(np.isfinite(lengths), 1.0, np.nan))
+    return cosines
+
+
+def _leave_one_out(cosines: np.ndarray, defined: np.ndarray) -> np.ndarray:
+    """Return the cosine of each unit vector to the sum of the others, NaN where that vanishes."""
+    found = np.full(len(cosines), np.nan)
+    kept = cosines[np.ix_(defined, defined)]
+    toward = kept.sum(1) - 1
+    squares = kept.sum() - 2 * toward - 1
+    usable = squares > 1e-12 * len(kept) ** 2
+    found[defined] = np.divide(
+        toward, np.sqrt(np.where(usable, squares, np.nan)), where=usable, out=toward * np.nan
+    )
+    return found
+
+
+def _participation(cosines: np.ndarray) -> float:
+    """Return (Σ λ)² / Σ λ² of the eigenvalues, which are the squared sum and sum of squares."""
+    return float(len(cosines) ** 2 / (cosines**2).sum()) if len(cosines) else np.nan
 
 
 def _mean_cosine(cosines: np.ndarray) -> float:

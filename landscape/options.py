@@ -4,6 +4,7 @@ Command line, stored arguments and the identity of a result are made from these;
 changes the answer. Devices, threads and paths are not here.
 """
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -49,8 +50,12 @@ class ConsistencyOptions:
         samples: Size of the class-balanced subset of the training set; 0 takes all of it.
         protocol: frozen draws batches at one checkpoint, online takes the vectors recorded in
             the steps before it; all measures both.
-        perturbations: Of the frozen protocol, on the same batches: sam, asam, aace, or
-            the run's own method, several by comma.
+        perturbations: Of the frozen protocol, on the same batches: sam, usam, asam, aace, vasso,
+            f-sam, gsam, or the run's own method, several by comma, each with another radius as
+            aace@0.1.
+        radius: Length that every displacement of the frozen protocol is brought to, so that
+            perturbations differ by direction alone; 0 leaves each its own.
+        burn_in: Batches at the frozen weights that vasso and f-sam have seen before.
         batches: Batches of the frozen protocol, drawn with replacement.
         batch_size: Samples of a batch; 0 takes that of the run's training.
         window: Recorded steps of the online protocol.
@@ -62,6 +67,8 @@ class ConsistencyOptions:
     samples: int = 0
     protocol: Literal["all", "frozen", "online"] = "all"
     perturbations: str = "sam,aace"
+    radius: float = 0.0
+    burn_in: int = 50
     batches: int = 32
     batch_size: int = 0
     window: int = 64
@@ -69,7 +76,9 @@ class ConsistencyOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        at_least(self, samples=0, batches=2, batch_size=0, window=2, seed=0)
+        at_least(self, samples=0, burn_in=1, batches=2, batch_size=0, window=2, seed=0)
+        if not 0 <= self.radius < math.inf:
+            raise ValueError(f"radius must be 0 or a number above, got {self.radius}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -269,7 +269,7 @@ def check_function_of_weights(perturbation: Perturbation, what: str) -> None:
         raise ValueError(
             f"{what} needs an ε that weights and batch decide, got {perturbation.label}, which "
             "depends on the gradients of earlier updates; take one without memory (consistency "
-            "measures what training recorded of it, by its online protocol)"
+            "measures it after a burn-in)"
         )
     if perturbation.is_random:
         raise ValueError(

@@ -93,6 +93,7 @@ def headline(result: Any) -> dict[str, Any]:
             "null low": result.null_low,
             "null high": result.null_high,
             "resultant length": result.resultant_length,
+            **_frozen_headline(result),
         }
     if result.kind == "claim":
         return {"statements": _claimed(result)}
@@ -104,6 +105,20 @@ def headline(result: Any) -> dict[str, Any]:
         "null": float(result.explained_null[:2].sum()),
         "largest off-plane distance": float(result.off_plane.max()),
     }
+
+
+def _frozen_headline(result: Any) -> dict[str, Any]:
+    """What the frozen protocol tells beside the cosines."""
+    if not len(result.layer_names):
+        return {}
+    told = {
+        "predicted from the noise": result.predicted_cosine,
+        "effective directions": result.participation,
+    }
+    if layers := result.facts.get("largest_layers"):
+        name, share, _ = layers[0]
+        told["largest tensor"] = f"{name} ({share:.0%} of ‖ε‖²)"
+    return told
 
 
 def report(stored: Any, where: str) -> str:
@@ -141,7 +156,7 @@ def _filled(text: str) -> str:
 
 def _line(result: Any) -> str:
     return ", ".join(
-        f"{name} {value if isinstance(value, bool | int) else number(value)}"
+        f"{name} {value if isinstance(value, bool | int | str) else number(value)}"
         for name, value in headline(result).items()
     )
 

@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,30 @@ from torch import Tensor
 
 from landscape.modules import Weights, buffers_of, flatten, layout_of, load_theta
 from landscape.objectives import Objective
-from landscape.perturbations import Perturbation, aace, asam, gsam, sam
+from landscape.perturbations import (
+    Perturbation,
+    aace,
+    asam,
+    friendly_sam,
+    gsam,
+    sam,
+    usam,
+    vasso,
+)
 from landscape.problems import Problem
 from landscape.runs import Run, RunFileError
 from landscape.states import load_state
 from landscape.updates import perturbation_of_run
+
+_PERTURBATIONS: dict[str, Callable[..., Perturbation]] = {
+    "sam": sam,
+    "usam": usam,
+    "asam": asam,
+    "aace": aace,
+    "vasso": vasso,
+    "f-sam": friendly_sam,
+    "gsam": gsam,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,23 +118,31 @@ class Subject:
         config = self.run.config if self.run else {}
         return int(config.get("m") or config.get("batch_size", 128))
 
-    def perturbation(self, name: str) -> Perturbation:
+    def perturbation(self, word: str) -> Perturbation:
         """A perturbation by name, with the run's own settings where it trained with it.
 
+        Args:
+            word: As "aace", or with another radius than its default, as "aace@0.1".
+
         Raises:
-            ValueError: If there is none of this name.
+            ValueError: If there is none of this name, or it needs a radius.
         """
+        name, at, text = word.strip().partition("@")
         trained = perturbation_of_run(self.run) if self.run else None
-        if trained is not None and trained.name == name:
-            return trained
-        made = {"sam": sam, "asam": asam, "aace": aace, "gsam": gsam}.get(name)
-        if made is None:  # usam and le-sam have no radius of their own
+        own = trained if trained is not None and trained.name == name else None
+        if own is None and (name not in _PERTURBATIONS or (name == "usam" and not at)):
             raise ValueError(
-                "perturbations must be sam, asam, aace, gsam, several by comma, or that of the "
-                f"run's own training, got {name!r}"
-                + (f", trained with {trained.name}" if trained else "")
+                f"perturbations must be {', '.join(_PERTURBATIONS)}, several by comma, or that of "
+                "the run's own training, each as NAME or NAME@RADIUS, and usam with a radius, got "
+                f"{word!r}" + (f", trained with {trained.name}" if trained else "")
             )
-        return made()
+        if not at:
+            return own or _PERTURBATIONS[name]()
+        try:
+            radius = float(text)
+        except ValueError:
+            raise ValueError(f"a radius must be a number, as sam@0.05, got {word!r}") from None
+        return replace(own, rho=radius) if own else _PERTURBATIONS[name](radius)
 
     def facts(self, kind: str) -> dict[str, Any]:
         """Who was measured: run, method, checkpoint, data."""

@@ -130,6 +130,44 @@ def test_consistency_measures_both_perturbations_on_the_same_batches_and_the_rec
     np.testing.assert_allclose(answers[0].cosine_gradient, 1, atol=1e-5)
 
 
+def test_a_memory_takes_part_in_the_question_of_its_perturbation_alone(run, problem):
+    options = replace(QUICK["consistency"], protocol="frozen", perturbations="sam,vasso,f-sam")
+    first = ANALYSES["consistency"](last(run, problem), replace(options, burn_in=2))
+    again = ANALYSES["consistency"](last(run, problem), replace(options, burn_in=3))
+    assert [stored.found for stored in again] == [True, False, False]
+    assert [stored.result.options.get("burn_in") for stored in again] == [None, 3, 3]
+    assert first[1].result.digest != again[1].result.digest
+
+
+def test_a_matched_radius_is_another_question_and_a_part_of_several_is_measured(run, problem):
+    options = replace(QUICK["consistency"], protocol="frozen", perturbations="sam")
+    (alone,) = ANALYSES["consistency"](last(run, problem), options)
+    both = ANALYSES["consistency"](
+        last(run, problem), replace(options, perturbations="aace,sam,sam@0.05")
+    )
+    assert [stored.found for stored in both] == [False, True]
+    assert both[1].result.digest == alone.result.digest
+    matched = ANALYSES["consistency"](
+        last(run, problem), replace(options, perturbations="aace,sam", radius=0.5)
+    )
+    assert not any(stored.found for stored in matched)
+    for stored in matched:
+        np.testing.assert_allclose(stored.result.norms, 0.5, rtol=1e-5)
+
+
+def test_a_consistency_of_before_answers_no_question(run, problem):
+    """Results without layers, noise scale and the rest were stored under this question."""
+    subject = last(run, problem)
+    options = QUICK["consistency"]
+    asks = {"checkpoint": 60, "samples": 0, "batches": 4, "bn": "batch", "seed": 0}
+    old = [
+        asks | {"protocol": "frozen", "perturbation": "SAM ρ=0.05", "batch_size": 64},
+        {"protocol": "online", "start": 0, "stop": 60, "seed": 0},
+    ]
+    for stored, question in zip(ANALYSES["consistency"](subject, options)[::2], old, strict=True):
+        assert stored.result.options == question | {"edition": 2}
+
+
 def test_lambda_max_is_measured_at_every_checkpoint(run, problem):
     steps = []
     for subject in subjects_of_run(run, problem, "all"):

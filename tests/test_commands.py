@@ -117,6 +117,26 @@ def test_an_analysis_stores_its_result_and_finds_it_again(landscape, run, comman
     assert sorted(report["path"] for report in reports) == [str(path) for path in stored]
 
 
+def test_several_checkpoints_and_perturbations_end_in_a_table_of_all(landscape, run):
+    words = ("consistency", run.path, "--protocol", "frozen", "--batches", 3, "--burn-in", 2)
+    words += ("--checkpoint", "30,60", "--perturbations", "sam,vasso")
+    done = landscape(*words, env={"COLUMNS": "80"})
+    assert done.returncode == 0, done.stderr
+    assert "largest tensor" in done.stdout
+    title, _, head, *rows = done.stdout.splitlines()[-7:]
+    assert title.startswith("mean cosine [95 % interval]; below it")
+    assert head.split() == ["SAM", "ρ=0.05", "VaSSO", "ρ=0.2", "θ=0.9"]
+    assert [row[:14] for row in rows[::2]] == ["a at step 30  ", "a at step 60  "]
+    assert max(map(len, done.stdout.splitlines()[-7:])) <= 80
+    *reports, crossed = json.loads(landscape(*words, "--json").stdout)
+    assert all(report["found"] for report in reports)
+    assert crossed["kind"] == "crossover"
+    cosines = [report["mean cosine"] for report in reports]
+    assert [value for row in crossed["mean_cosine"] for value in row] == cosines
+    refusal = landscape("consistency", run.path, "--perturbations", "usam")
+    assert refused(refusal, "usam with a radius, got 'usam'")
+
+
 def test_flags_beat_the_environment_and_that_beats_the_file(landscape, run, tmp_path):
     (tmp_path / "c.toml").write_text("points = 3\nsamples = 100\n")
 

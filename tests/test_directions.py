@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from landscape import directions
-from landscape.directions import consistency_of
+from landscape.directions import consistency_of, gradient_noise
 
 
 def measure(vectors, seed=0, **more):
@@ -151,3 +151,51 @@ def test_two_vectors_have_a_cosine_but_no_interval():
 def test_fewer_than_two_vectors_are_refused(vectors):
     with pytest.raises(ValueError, match=r"must be \[n, param\]"):
         measure(vectors)
+
+
+def test_one_direction_participates_for_constant_vectors_and_all_for_orthogonal_ones():
+    constant = measure(np.ones((7, 4)))
+    assert constant.participation == pytest.approx(1.0)
+    np.testing.assert_allclose(constant.leave_one_out, 1.0)
+    orthogonal = measure(np.diag([1.0, 2.0, 3.0, 4.0]))
+    assert orthogonal.participation == pytest.approx(4.0)
+    np.testing.assert_allclose(orthogonal.leave_one_out, 0.0, atol=1e-12)
+
+
+def test_each_vector_is_compared_with_the_mean_of_the_others():
+    vectors = planted(0.5, count=6, size=40, seed=9) * np.arange(1, 7)[:, None]
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    result = measure(np.vstack([vectors, np.zeros(40)]))
+    for i, found in enumerate(result.leave_one_out[:6]):
+        others = np.delete(unit, i, axis=0).mean(0)
+        assert found == pytest.approx(unit[i] @ others / np.linalg.norm(others), abs=1e-12)
+    assert np.isnan(result.leave_one_out[6])
+    eigenvalues = np.linalg.eigvalsh(unit @ unit.T)
+    assert result.participation == pytest.approx(eigenvalues.sum() ** 2 / (eigenvalues**2).sum())
+
+
+def test_the_mean_of_others_that_cancel_has_no_direction():
+    result = measure([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
+    assert np.isnan(result.leave_one_out[2])
+    assert result.leave_one_out[0] == pytest.approx(-np.sqrt(0.5))
+
+
+@pytest.mark.parametrize("snr", [0.1, 1.0, 10.0])
+def test_the_noise_of_gradients_predicts_their_mean_cosine(snr):
+    vectors = planted(snr, count=64, size=4000, seed=10)
+    noise, cosine = gradient_noise(vectors @ vectors.T, batch_size=32)
+    assert cosine == pytest.approx(snr / (1 + snr), abs=0.01)
+    assert noise == pytest.approx(32 / snr, rel=0.15)
+    mean, spread = vectors.mean(0), vectors.var(0, ddof=1).sum()
+    expected = mean @ mean / spread - 1 / 64
+    assert (noise, cosine) == pytest.approx((32 / expected, expected / (1 + expected)))
+
+
+def test_gradients_without_a_mean_have_no_noise_scale_and_equal_ones_no_noise():
+    eye = np.eye(8) - 1 / 8
+    noise, cosine = gradient_noise(eye @ eye.T, batch_size=4)
+    assert np.isnan(noise)
+    assert cosine == pytest.approx(-1 / 7)
+    assert gradient_noise(np.full((5, 5), 2.0), batch_size=4) == (0.0, 1.0)
+    broken = np.pad(np.eye(3) + 1, (0, 1), constant_values=np.nan)
+    assert gradient_noise(broken, 4) == gradient_noise(np.eye(3) + 1, 4)

@@ -67,6 +67,7 @@ def test_the_defaults_of_options_are_among_what_they_allow(options):
         (SpectrumOptions, {"steps": 0}),
         (ConsistencyOptions, {"batches": 1}),
         (ConsistencyOptions, {"window": 1}),
+        (ConsistencyOptions, {"burn_in": 0}),
         (TrajectoryOptions, {"samples": -5}),
     ],
 )
@@ -74,6 +75,12 @@ def test_a_number_below_its_bound_is_refused_by_name_bound_and_value(options, wr
     ((name, value),) = wrong.items()
     with pytest.raises(ValueError, match=rf"^{name} must be at least -?\d+, got {value}$"):
         options(**wrong)
+
+
+@pytest.mark.parametrize("radius", [-0.1, float("inf"), float("nan")])
+def test_a_matched_radius_is_0_or_a_length(radius):
+    with pytest.raises(ValueError, match=f"^radius must be 0 or a number above, got {radius}$"):
+        ConsistencyOptions(radius=radius)
 
 
 def test_the_least_numbers_are_allowed():

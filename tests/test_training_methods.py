@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from landscape.perturbations import sam, usam
+from landscape.perturbations import friendly_sam, sam, usam, vasso
 from landscape.problems import Problem
 from landscape.ranks import Ranks
 from landscape.runs import Run
@@ -181,8 +181,28 @@ def test_analyses_take_the_perturbation_and_the_chunks_of_the_runs_training(tmp_
     assert subject.batch_size == 32
     assert subject.perturbation("usam") == usam(0.1)
     assert subject.perturbation("sam") == sam()
-    with pytest.raises(ValueError, match=r"got 'vasso', trained with usam"):
-        subject.perturbation("vasso")
+    assert subject.perturbation("usam@0.3") == usam(0.3)
+    assert subject.perturbation("vasso") == vasso()
+    assert subject.perturbation("f-sam@0.1") == friendly_sam(0.1)
+    with pytest.raises(ValueError, match=r"got 'le-sam', trained with usam"):
+        subject.perturbation("le-sam")
+    with pytest.raises(ValueError, match=r"must be a number, as sam@0\.05, got 'sam@x'"):
+        subject.perturbation("sam@x")
+
+
+def test_usam_without_a_radius_is_refused_where_it_was_not_trained_with(tmp_path):
+    subject = Subject(problem=make_problem(), folder=tmp_path)
+    assert subject.perturbation("usam@0.2") == usam(0.2)
+    with pytest.raises(ValueError, match="usam with a radius, got 'usam'"):
+        subject.perturbation("usam")
+
+
+def test_another_radius_keeps_the_other_settings_of_the_training(tmp_path):
+    config = replace(PRESETS["digits-vasso"](), steps=1)
+    run = Run(train(config, tmp_path / "run"))
+    subject = Subject(problem=make_problem(), folder=tmp_path, run=run)
+    trained = subject.perturbation("vasso")
+    assert subject.perturbation("vasso@0.7") == replace(trained, rho=0.7)
 
 
 @pytest.mark.gpu

@@ -220,7 +220,15 @@ def _consistency_rows(result: Consistency) -> Rows:
         ("Error of sketches", number(error) if np.isfinite(error) else ""),
         ("Null", f"{number(null[0])} to {number(null[1])}" if np.isfinite(null).all() else ""),
         ("Resultant length", number(result.resultant_length)),
+        ("Burn-in", f"{count(facts['burn_in'])} batches" if "burn_in" in facts else ""),
+        ("Gradient of all data", fact(facts, "full_gradient")),
+        ("Largest tensors", _shares_of(facts.get("largest_layers", []))),
     ]
+
+
+def _shares_of(layers: list[Any]) -> str:
+    """Name tensors with their share of the squared length."""
+    return ", ".join(f"{name} {share:.0%}" for name, share, _ in layers)
 
 
 def _trajectory_rows(result: Trajectory) -> Rows:
