@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from landscape.groups import find_group as find_group
     from landscape.modules import Weights as Weights
     from landscape.objectives import Objective as Objective
+    from landscape.offsets import measure_offset as measure_offset
     from landscape.operators import Operator as Operator
     from landscape.operators import hessian as hessian
     from landscape.optimizers import SAM as SAM
@@ -46,13 +47,16 @@ if TYPE_CHECKING:
     from landscape.results import Curvature as Curvature
     from landscape.results import Curve as Curve
     from landscape.results import Density as Density
+    from landscape.results import Offset as Offset
     from landscape.results import Profile as Profile
+    from landscape.results import Rise as Rise
     from landscape.results import Sharpness as Sharpness
     from landscape.results import Spectrum as Spectrum
     from landscape.results import Stability as Stability
     from landscape.results import Surface as Surface
     from landscape.results import Trace as Trace
     from landscape.results import Trajectory as Trajectory
+    from landscape.rises import measure_rise as measure_rise
     from landscape.runs import Run as Run
     from landscape.runs import RunFileError as RunFileError
     from landscape.sharpness import measure_sharpness as measure_sharpness
@@ -106,6 +110,8 @@ _HOME = {
     "Update": "updates",
     "adapt": "adapters",
     "measure_consistency": "consistency",
+    "measure_rise": "rises",
+    "measure_offset": "offsets",
     "fit_temperature": "calibration",
     "measure_calibration": "calibration",
     "measure_trajectory": "trajectories",
@@ -133,6 +139,8 @@ _HOME = {
     "Stability": "results",
     "Curvature": "results",
     "Consistency": "results",
+    "Rise": "results",
+    "Offset": "results",
     "Trajectory": "results",
     "Comparison": "results",
     "load_result": "result_files",

@@ -13,6 +13,7 @@ from landscape.curvature_options import (
     SpectrumOptions,
     StabilityOptions,
 )
+from landscape.direction_options import OffsetOptions, RiseOptions
 from landscape.option_checks import at_least
 from landscape.surface_options import (
     JOINT,
@@ -30,7 +31,9 @@ __all__ = [
     "ConsistencyOptions",
     "CurvatureOptions",
     "CurveOptions",
+    "OffsetOptions",
     "ProfileOptions",
+    "RiseOptions",
     "SharpnessOptions",
     "SpectrumOptions",
     "StabilityOptions",
@@ -100,6 +103,8 @@ OPTIONS: dict[str, type] = {
     "stability": StabilityOptions,
     "curvature": CurvatureOptions,
     "consistency": ConsistencyOptions,
+    "rise": RiseOptions,
+    "offset": OffsetOptions,
     "trajectory": TrajectoryOptions,
 }
 
