@@ -25,9 +25,7 @@ def rise(
 ) -> list[Stored]:
     """The loss along the ε of many batches, for every perturbation asked for."""
     size = options.batch_size or subject.batch_size
-    objective = subject.objective(
-        samples=options.samples, seed=options.seed, bn=options.bn, batch_size=size
-    )
+    objective = subject.objective(samples=options.samples, seed=options.seed, bn=options.bn)
     test = _test(subject, objective, options.seed)
     curved = _Curvature(subject, options, size, progress)
 
