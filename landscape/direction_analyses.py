@@ -40,7 +40,7 @@ def rise(
             test=test,
             radii=options.lengths(),
             eigenvectors=options.k,
-            transfer=options.transfer,
+            transfer=min(options.transfer, options.batches),
             operator=curved.operator if options.k else None,
             spectrum=curved.spectrum if options.k else None,
             step=subject.checkpoint,

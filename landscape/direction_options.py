@@ -23,7 +23,8 @@ class RiseOptions:
         radii: Further lengths along the unit perturbation, by comma.
         k: Leading eigenvectors of the Hessian; 0 leaves out all curvature.
         curvature_samples: Size of the class-balanced subset that the Hessian is of; 0 takes all.
-        transfer: First batches whose perturbations are each tried on each of these; 0 for none.
+        transfer: Most batches, the first ones, whose perturbations are each tried on each of these;
+            0 for none.
         bn: BatchNorm statistics: of each batch, as in training, or frozen.
         seed: Seed of batches, subsets and the search for eigenvectors.
     """
@@ -43,10 +44,6 @@ class RiseOptions:
     def __post_init__(self) -> None:
         at_least(self, samples=0, batches=2, batch_size=0, k=0, curvature_samples=0)
         at_least(self, transfer=0, seed=0)
-        if self.transfer > self.batches:
-            raise ValueError(
-                f"transfer must be at most the {self.batches} batches, got {self.transfer}"
-            )
         self.lengths()
 
     def lengths(self) -> tuple[float, ...]:

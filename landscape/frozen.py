@@ -15,7 +15,6 @@ from landscape.objectives import Objective
 from landscape.perturbations import Perturbation
 
 BURN_IN = 50  # batches from which the memory of VaSSO and F-SAM is made at frozen weights
-_BURN_IN_STREAM = 1_000_003  # added to the seed: batches other than those that are measured
 
 
 def prepare_model(model: nn.Module, bn: str, batch_size: int) -> nn.Module:
@@ -103,11 +102,6 @@ class Displacer:
         moves = self._moves(followed, inputs, targets)
         return Displaced(output.detach(), loss.detach(), gradient, moves)
 
-    def task_gradient(self, inputs: Tensor, targets: Tensor) -> tuple[float, list[Tensor]]:
-        """Return mean task loss of a batch, in nats, and its gradient, at the weights."""
-        loss = self.loss_fn(self.model(inputs), targets)
-        return float(loss.detach()), _gradient(loss, self.weights)
-
     def burn_in(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Make the memory of the batches, in their order, as updates with frozen weights would."""
         for inputs, targets in batches:
@@ -157,42 +151,6 @@ class Displacer:
     def _go_to(self, place: Sequence[Tensor]) -> None:
         for weight, value in zip(self.weights, place, strict=True):
             weight.copy_(value)
-
-
-def make_displacer(
-    objective: Objective,
-    perturbation: Perturbation,
-    *,
-    bn: str,
-    batch_size: int,
-    seed: int,
-    memory: Memory | None = None,
-) -> Displacer:
-    """Return what finds displacements at the objective's weights, on a copy of its model.
-
-    Args:
-        objective: Weights, loss and data.
-        perturbation: Which.
-        bn: "batch" or "frozen".
-        batch_size: Samples of a batch.
-        seed: Of random targets; and, at a distance, of the batches of a burn-in.
-        memory: Of a direction that has one; by default that of `BURN_IN` other batches, drawn from
-            the same data at the same weights.
-
-    Raises:
-        ValueError: bn is another, the model has no statistics for it, or a perturbation without
-            memory is given one.
-    """
-    if bn not in ("batch", "frozen"):
-        raise ValueError(f'bn must be "batch" or "frozen", got {bn!r}')
-    if memory is not None and not perturbation.has_memory:
-        raise ValueError(f"{perturbation.label} has no memory, got one; leave it out")
-    model = prepare_model(objective.model, bn, batch_size)
-    generator = torch.Generator().manual_seed(seed) if perturbation.is_random else None
-    displacer = Displacer(model, objective.loss_fn, perturbation, memory, generator)
-    if perturbation.has_memory and memory is None:
-        displacer.burn_in(draw_batches(objective, BURN_IN, batch_size, seed + _BURN_IN_STREAM))
-    return displacer
 
 
 def _gradient(loss: Tensor, weights: list[Tensor]) -> list[Tensor]:

@@ -12,7 +12,8 @@ from torch import Tensor
 from landscape import guards
 from landscape.calibration import calibration_error, fit_temperature, sample_cross_entropies
 from landscape.displacements import Memory
-from landscape.frozen import draw_batches, flat_array, make_displacer
+from landscape.displacers import make_displacer
+from landscape.frozen import draw_batches, flat_array
 from landscape.objectives import Objective
 from landscape.perturbations import Perturbation
 from landscape.results import Offset
@@ -76,7 +77,7 @@ def measure_offset(
         raise ValueError(
             f"the mean ε needs a batch of a sample or more, got {batches} of {batch_size}"
         )
-    displacer = make_displacer(
+    displacer, burnt = make_displacer(
         objective, perturbation, bn="batch", batch_size=batch_size, seed=seed, memory=memory
     )
     drawn = draw_batches(objective, batches, batch_size, seed)
@@ -95,6 +96,7 @@ def measure_offset(
         "sampling": "samples drawn with replacement, batches independent",
         "seed": seed,
         "settings": asdict(perturbation) | {"sign": perturbation.sign},
+        **burnt,
         "bootstrap": f"{_DRAWS} draws of samples, the same at all places",
     }
     if test is not None:
@@ -209,8 +211,9 @@ def minimum_place(alpha: np.ndarray, loss: np.ndarray) -> np.ndarray:
     y0, y1, y2 = (np.take_along_axis(loss, inner[:, None] + s, 1)[:, 0] for s in (-1, 0, 1))
     with np.errstate(invalid="ignore", divide="ignore"):
         before, after = (y1 - y0) / (x1 - x0), (y2 - y1) / (x2 - x1)
-        vertex = (x0 + x1) / 2 - before * (x2 - x0) / (2 * (after - before))
-    known = (lowest == inner) & np.isfinite(vertex)
+        bend = after - before
+        vertex = (x0 + x1) / 2 - before * (x2 - x0) / (2 * bend)
+    known = (lowest == inner) & np.isfinite(bend) & (bend > 0)
     place = np.where(known, vertex, alpha[lowest])
     return np.where(np.isnan(loss).any(1), np.nan, place)
 

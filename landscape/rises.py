@@ -13,7 +13,8 @@ from torch import Tensor
 from landscape.alignment import absolute_cosines, along_gradient, rayleigh_quotient
 from landscape.batches import Batch
 from landscape.displacements import Memory
-from landscape.frozen import Displacer, draw_batches, make_displacer
+from landscape.displacers import make_displacer
+from landscape.frozen import Displacer, draw_batches
 from landscape.objectives import Objective
 from landscape.operators import Operator, hessian
 from landscape.perturbations import Perturbation
@@ -75,7 +76,7 @@ def measure_rise(
         TypeError: AACE on targets that are not classes.
     """
     _check(batches, batch_size, radii, eigenvectors, transfer)
-    displacer = make_displacer(
+    displacer, burnt = make_displacer(
         objective, perturbation, bn=bn, batch_size=batch_size, seed=seed, memory=memory
     )
     curved = None
@@ -97,6 +98,7 @@ def measure_rise(
         "sampling": "samples drawn with replacement, batches independent",
         "seed": seed,
         "settings": asdict(perturbation) | {"sign": perturbation.sign},
+        **burnt,
     }
     if test is not None:
         facts |= {f"test_{name}": test.facts[name] for name in ("samples", "data_digest")}
@@ -185,7 +187,7 @@ class _Series:
         length = math.sqrt(_product(found.moves, found.moves))
         tried = [found.moves, *(_scaled(found.moves, length, radius) for radius in self.radii)]
         row: dict[str, Any] = {"norms": length}
-        slopes = [self.displacer.task_gradient(*spot) for spot in spots]
+        slopes = [_task_gradient(self.displacer, *spot) for spot in spots]
         row["rise"] = [
             [self.displacer.loss_at(moves, *spot) - loss for moves in tried]
             for spot, (loss, _) in zip(spots, slopes, strict=True)
@@ -231,6 +233,17 @@ class _Series:
             spectrum = self.curved.spectrum
             fields |= {"eigenvalues": spectrum.eigenvalues, "residuals": spectrum.residuals}
         return fields
+
+
+def _task_gradient(
+    displacer: Displacer, inputs: Tensor, targets: Tensor
+) -> tuple[float, tuple[Tensor, ...]]:
+    """Return mean task loss of a batch, in nats, and its gradient, at the weights."""
+    loss = displacer.loss_fn(displacer.model(inputs), targets)
+    gradient = torch.autograd.grad(
+        loss, displacer.weights, allow_unused=True, materialize_grads=True
+    )
+    return float(loss.detach()), gradient
 
 
 def _product(left: Sequence[Tensor], right: Sequence[Tensor]) -> float:

@@ -204,6 +204,7 @@ def test_a_direction_with_a_memory_has_that_of_fifty_other_batches_unless_one_is
     moves = 0.7 * memory + 0.3 * slopes
     moves *= 0.2 / np.linalg.norm(moves, axis=1, keepdims=True)
     np.testing.assert_allclose(result.first_order[0, 0], (slopes * moves).sum(1), rtol=1e-9)
+    assert result.facts["burn_in"] == 50
     given = measure_rise(
         quadratic(inputs), vasso(0.2, theta=0.3), memory=[torch.zeros(3).double()], **asked
     )
