@@ -148,7 +148,7 @@ def _rise_headline(result: Any) -> dict[str, Any]:
         for place, rise in zip(result.places, result.rise, strict=True)
     }
     told["to first order"] = float(result.first_order[0, 0].mean())
-    told["climbs"] = float(np.mean(result.rise[0, 0] > 0))
+    told["share of batches that rise"] = float(np.mean(result.rise[0, 0] > 0))
     if result.eigenvalues.size:
         told["uᵀHu of ε"] = float(result.rayleigh.mean())
         told["of the gradient"] = float(result.gradient_rayleigh.mean())
