@@ -16,18 +16,19 @@ if TYPE_CHECKING:
     from landscape.comparisons import compare_groups as compare_groups
     from landscape.connectivity import measure_barrier as measure_barrier
     from landscape.consistency import measure_consistency as measure_consistency
-    from landscape.frozen_protocol import measure_consistencies as measure_consistencies
     from landscape.curvature import measure_curvature as measure_curvature
     from landscape.curves import measure_curve as measure_curve
     from landscape.densities import estimate_density as estimate_density
     from landscape.direction_files import read_directions as read_directions
     from landscape.extents import find_extent as find_extent
     from landscape.foreign import read_foreign as read_foreign
+    from landscape.frozen_protocol import measure_consistencies as measure_consistencies
     from landscape.gauss_newton import gauss_newton as gauss_newton
     from landscape.gauss_newton import gradient_moment as gradient_moment
     from landscape.groups import find_group as find_group
     from landscape.modules import Weights as Weights
     from landscape.objectives import Objective as Objective
+    from landscape.offsets import measure_offset as measure_offset
     from landscape.operators import Operator as Operator
     from landscape.operators import hessian as hessian
     from landscape.optimizers import SAM as SAM
@@ -47,13 +48,16 @@ if TYPE_CHECKING:
     from landscape.results import Curvature as Curvature
     from landscape.results import Curve as Curve
     from landscape.results import Density as Density
+    from landscape.results import Offset as Offset
     from landscape.results import Profile as Profile
+    from landscape.results import Rise as Rise
     from landscape.results import Sharpness as Sharpness
     from landscape.results import Spectrum as Spectrum
     from landscape.results import Stability as Stability
     from landscape.results import Surface as Surface
     from landscape.results import Trace as Trace
     from landscape.results import Trajectory as Trajectory
+    from landscape.rises import measure_rise as measure_rise
     from landscape.runs import Run as Run
     from landscape.runs import RunFileError as RunFileError
     from landscape.sharpness import measure_sharpness as measure_sharpness
@@ -108,6 +112,8 @@ _HOME = {
     "adapt": "adapters",
     "measure_consistencies": "frozen_protocol",
     "measure_consistency": "consistency",
+    "measure_rise": "rises",
+    "measure_offset": "offsets",
     "fit_temperature": "calibration",
     "measure_calibration": "calibration",
     "measure_trajectory": "trajectories",
@@ -135,6 +141,8 @@ _HOME = {
     "Stability": "results",
     "Curvature": "results",
     "Consistency": "results",
+    "Rise": "results",
+    "Offset": "results",
     "Trajectory": "results",
     "Comparison": "results",
     "load_result": "result_files",

@@ -48,6 +48,13 @@ COMMANDS = {
     "consistency": Command(
         "how well perturbation directions agree", "landscape consistency runs/a --checkpoint all"
     ),
+    "rise": Command(
+        "whether a perturbation climbs, on which data, and how sharply",
+        "landscape rise runs/a --perturbations sam,aace",
+    ),
+    "offset": Command(
+        "where the loss has its minimum along the mean perturbation", "landscape offset runs/a"
+    ),
     "trajectory": Command("the path of training on a plane", "landscape trajectory runs/a"),
     "claim": Command(
         "statements about AACE, held against runs", "landscape claim runs --out report"

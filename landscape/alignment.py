@@ -81,14 +81,14 @@ def measure_alignment(
     gradient = objective.gradient()
     moves = [_whole_displacement(objective, p, gradient) for p in perturbations]
     vectors = [gradient, *moves]
-    quotients, products = [_quotient(operator, gradient)], 1
+    quotients, products = [rayleigh_quotient(operator, gradient)], 1
     for perturbation, vector in zip(perturbations, moves, strict=True):
-        own = not _along_gradient(perturbation)
-        quotients.append(_quotient(operator, vector) if own else quotients[0])
+        own = not along_gradient(perturbation)
+        quotients.append(rayleigh_quotient(operator, vector) if own else quotients[0])
         products += own
     return Alignment(
         names=direction_names(perturbations),
-        cosines=np.stack([_cosines(rows, vector) for vector in vectors]),
+        cosines=np.stack([absolute_cosines(rows, vector) for vector in vectors]),
         rayleigh=np.array(quotients),
         norms=np.array([norm(vector) for vector in vectors]),
         null=math.sqrt(2 / (math.pi * rows.shape[1])),
@@ -96,9 +96,10 @@ def measure_alignment(
     )
 
 
-def _along_gradient(perturbation: Perturbation) -> bool:
+def along_gradient(perturbation: Perturbation) -> bool:
+    """Whether ε lies along the gradient of the task loss, as SAM's does."""
     plain = perturbation.metric == "identity" and perturbation.ascent_steps == 1
-    return plain and not perturbation.has_own_loss
+    return plain and not (perturbation.has_own_loss or perturbation.has_memory)
 
 
 def _whole_displacement(
@@ -121,7 +122,8 @@ def _whole_displacement(
     return move
 
 
-def _quotient(operator: Operator, vector: Tensor) -> float:
+def rayleigh_quotient(operator: Operator, vector: Tensor) -> float:
+    """Return uᵀ A u of u = v / ‖v‖, in nats per squared weight unit; NaN of a zero vector."""
     length = norm(vector)
     if length == 0:
         return math.nan
@@ -129,7 +131,8 @@ def _quotient(operator: Operator, vector: Tensor) -> float:
     return float((unit * operator(unit)).sum(dtype=torch.float64))
 
 
-def _cosines(rows: Tensor, vector: Tensor) -> np.ndarray:
+def absolute_cosines(rows: Tensor, vector: Tensor) -> np.ndarray:
+    """Return |cosine| of a vector `[param]` to each row of `[k, param]`; NaN of a zero vector."""
     products = (rows * vector).sum(1, dtype=torch.float64).abs().cpu().numpy()
     lengths = np.array([norm(row) for row in rows]) * norm(vector)
     return np.divide(products, lengths, out=np.full(len(rows), np.nan), where=lengths > 0)

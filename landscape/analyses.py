@@ -1,7 +1,7 @@
 """Run + options -> measured, saved result. Glue only: the mathematics is in the modules it calls.
 
 What lies on lines, planes and curves is in `surface_analyses`, what is made of Hessian products in
-`curvature_analyses`.
+`curvature_analyses`, what lies along perturbations in `direction_analyses`.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ import numpy as np
 from landscape.answers import Progress, Stored, answer, answer_together
 from landscape.consistency import online_consistency
 from landscape.curvature_analyses import curvature, sharpness, spectrum, stability
+from landscape.direction_analyses import offset, rise
 from landscape.frozen_protocol import measure_consistencies
 from landscape.options import (
     OPTIONS,
@@ -131,6 +132,8 @@ ANALYSES: dict[str, Callable[..., list[Any]]] = {
     "stability": stability,
     "curvature": curvature,
     "consistency": consistency,
+    "rise": rise,
+    "offset": offset,
     "trajectory": trajectory,
 }
 assert set(ANALYSES) == set(OPTIONS)

@@ -138,6 +138,29 @@ def measure_calibration(
     )
 
 
+def sample_cross_entropies(logits: Any, targets: Any, *, temperature: float = 1.0) -> np.ndarray:
+    """Return the cross-entropy of softmax(logits / temperature) of each sample [sample], nats.
+
+    Raises:
+        ValueError: Shapes or classes don't fit, there is no sample, or a logit is infinite.
+    """
+    scores, classes = _checked(logits, targets)
+    return _losses(_log_softmax(scores, temperature), classes)
+
+
+def calibration_error(logits: Any, targets: Any) -> float:
+    """Return the ECE alone, as `measure_calibration` defines it; NaN where a logit is NaN.
+
+    Raises:
+        ValueError: Shapes or classes don't fit, there is no sample, or a logit is infinite.
+    """
+    scores, classes = _checked(logits, targets)
+    if np.isnan(scores).any():
+        return math.nan
+    confidence = np.exp(_log_softmax(scores, 1.0).max(1))
+    return _ece(confidence, scores.argmax(1) == classes)
+
+
 def _checked(logits: Any, targets: Any) -> tuple[np.ndarray, np.ndarray]:
     """Logits in float64 and targets, or what is wrong with them."""
     scores, classes = np.asarray(logits, np.float64), np.asarray(targets)

@@ -139,13 +139,23 @@ class Objective:
         Raises:
             ValueError: If theta or the buffers do not fit the model.
         """
-        values = self.parameters(self._as_theta(theta))
-        if buffers is not None:
-            values |= fit_buffers(self.model, buffers)
-        if self._policy == "recomputed":
-            values |= self._recompute_statistics(values)
+        values = self._values(theta, buffers)
         outputs = (self._output(values, inputs) for inputs, _ in self.batches)
         return score(outputs, self.batches, self.loss_fn, self.metrics)
+
+    @torch.inference_mode()
+    @exact_convolutions()
+    def outputs(self, theta: Tensor | np.ndarray | None = None) -> list[Any]:
+        """The model's output for each of `batches`, with BatchNorm as the policy says.
+
+        Args:
+            theta: Parameters [param]; the model's own by default.
+
+        Raises:
+            ValueError: If theta does not fit the model.
+        """
+        values = self._values(theta, None)
+        return [self._output(values, inputs) for inputs, _ in self.batches]
 
     def at(
         self, theta: Tensor | np.ndarray, buffers: Mapping[str, Any] | None = None
@@ -248,6 +258,17 @@ class Objective:
             entry.name: part.view(entry.shape).to(dtype)
             for entry, part, dtype in zip(self.layout, parts, self._dtypes, strict=True)
         }
+
+    def _values(
+        self, theta: Tensor | np.ndarray | None, buffers: Mapping[str, Any] | None
+    ) -> dict[str, Tensor]:
+        """What the model is called with at theta, by the policy."""
+        values = self.parameters(self._as_theta(theta))
+        if buffers is not None:
+            values |= fit_buffers(self.model, buffers)
+        if self._policy == "recomputed":
+            values |= self._recompute_statistics(values)
+        return values
 
     def _as_theta(self, vector: Tensor | np.ndarray | None) -> Tensor:
         if vector is None:

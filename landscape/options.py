@@ -14,6 +14,7 @@ from landscape.curvature_options import (
     SpectrumOptions,
     StabilityOptions,
 )
+from landscape.direction_options import OffsetOptions, RiseOptions
 from landscape.option_checks import at_least
 from landscape.surface_options import (
     JOINT,
@@ -31,7 +32,9 @@ __all__ = [
     "ConsistencyOptions",
     "CurvatureOptions",
     "CurveOptions",
+    "OffsetOptions",
     "ProfileOptions",
+    "RiseOptions",
     "SharpnessOptions",
     "SpectrumOptions",
     "StabilityOptions",
@@ -109,6 +112,8 @@ OPTIONS: dict[str, type] = {
     "stability": StabilityOptions,
     "curvature": CurvatureOptions,
     "consistency": ConsistencyOptions,
+    "rise": RiseOptions,
+    "offset": OffsetOptions,
     "trajectory": TrajectoryOptions,
 }
 

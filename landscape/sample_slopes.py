@@ -1,7 +1,10 @@
-"""What each sample tells by itself: the slope of its loss along a vector, its true class."""
+"""What each sample tells by itself: its loss, the slope of it along a vector, its true class."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +23,39 @@ def mean_probability(objective: Objective) -> float:
             share = output.double().softmax(1).gather(1, targets.unsqueeze(1))
             total, count = total + float(share.sum()), count + targets.numel()
     return total / count
+
+
+def sample_losses(objective: Objective, outputs: Sequence[Any]) -> np.ndarray:
+    """Return the task loss of each sample, float64 [sample], in nats.
+
+    Args:
+        objective: Whose loss and targets.
+        outputs: The model's output for each of its batches, as `objective.outputs(theta)`.
+
+    Raises:
+        ValueError: An output is no tensor with a row for each sample, or the loss can't be taken
+            of one sample.
+    """
+
+    def loss_of(output: Tensor, target: Tensor) -> Tensor:
+        return objective.loss_fn(output.unsqueeze(0), target.unsqueeze(0))
+
+    losses = []
+    for (_, targets), output in zip(objective.batches, outputs, strict=True):
+        if not isinstance(output, Tensor) or output.shape[:1] != targets.shape[:1]:
+            raise ValueError(
+                "the loss of each sample needs an output with a row for each, got "
+                f"{list(getattr(output, 'shape', ())) or type(output).__name__} for "
+                f"{len(targets)} samples"
+            )
+        try:
+            losses.append(torch.func.vmap(loss_of)(output, targets).double().cpu().numpy())
+        except RuntimeError as failure:
+            raise ValueError(
+                f"{objective.facts['loss']} must take one sample under torch.func.vmap, it said: "
+                f"{str(failure).splitlines()[0]}"
+            ) from failure
+    return np.concatenate(losses)
 
 
 def mean_square_slope(objective: Objective, v: Tensor) -> float:

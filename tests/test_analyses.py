@@ -33,6 +33,8 @@ QUICK = {
     "stability": OPTIONS["stability"](samples=60, tolerance=0.1),
     "curvature": OPTIONS["curvature"](samples=60, checkpoints="first,last", k=1, probes=1),
     "consistency": ConsistencyOptions(batches=4),
+    "rise": OPTIONS["rise"](batches=2, batch_size=20, k=1, curvature_samples=60, samples=100),
+    "offset": OPTIONS["offset"](batches=2, batch_size=20, points=5, samples=100),
     "trajectory": OPTIONS["trajectory"](samples=100),
 }
 

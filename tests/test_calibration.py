@@ -8,7 +8,12 @@ import torch
 from scipy import optimize, special
 from torch.nn import functional
 
-from landscape.calibration import fit_temperature, measure_calibration
+from landscape.calibration import (
+    calibration_error,
+    fit_temperature,
+    measure_calibration,
+    sample_cross_entropies,
+)
 
 EIGHTHS = np.array([[4, 2, 1, 1], [5, 1, 1, 1], [2, 3, 2, 1]])
 
@@ -168,12 +173,26 @@ def test_the_seed_decides_the_bootstrap_alone():
     assert (one.cross_entropy, one.ece) == (two.cross_entropy, two.ece)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_the_cross_entropy_of_each_sample_and_the_ece_alone_are_those_of_the_whole(temperature):
+    logits, targets = draws()
+    whole = measure_calibration(logits, targets, temperature=temperature)
+    losses = sample_cross_entropies(logits, targets, temperature=temperature)
+    scaled = torch.from_numpy(logits / temperature)
+    each = functional.cross_entropy(scaled, torch.from_numpy(targets), reduction="none")
+    np.testing.assert_allclose(losses, each, rtol=1e-12)
+    assert losses.mean() == pytest.approx(whole.cross_entropy, rel=1e-12)
+    assert calibration_error(scaled, targets) == pytest.approx(whole.ece, rel=1e-12)
+
+
 def test_nan_stays_nan():
     logits, targets = draws()
     logits[3, 1] = math.nan
     found, fitted = measure_calibration(logits, targets), fit_temperature(logits, targets)
     assert all(map(math.isnan, (found.error, found.cross_entropy, found.ece, found.ece_null)))
     assert all(map(math.isnan, (fitted.value, fitted.cross_entropy)))
+    assert math.isnan(calibration_error(logits, targets))
+    assert np.flatnonzero(np.isnan(sample_cross_entropies(logits, targets))).tolist() == [3]
     unknown = measure_calibration(*draws(), temperature=fitted.value)
     assert all(map(math.isnan, (*unknown.ece_interval, unknown.cross_entropy, unknown.error)))
 

@@ -69,6 +69,11 @@ def test_the_defaults_of_options_are_among_what_they_allow(options):
         (ConsistencyOptions, {"window": 1}),
         (ConsistencyOptions, {"burn_in": 0}),
         (TrajectoryOptions, {"samples": -5}),
+        (OPTIONS["rise"], {"batches": 1}),
+        (OPTIONS["rise"], {"k": -1}),
+        (OPTIONS["rise"], {"transfer": -1}),
+        (OPTIONS["offset"], {"batches": 0}),
+        (OPTIONS["offset"], {"points": 4}),
     ],
 )
 def test_a_number_below_its_bound_is_refused_by_name_bound_and_value(options, wrong):
@@ -90,5 +95,20 @@ def test_the_least_numbers_are_allowed():
 
 
 def test_the_frozen_protocol_draws_from_the_whole_training_set_unless_told():
-    assert ConsistencyOptions().samples == 0
+    assert {OPTIONS[name]().samples for name in ("consistency", "rise", "offset")} == {0}
     assert {OPTIONS[name]().samples for name in ("profile", "surface", "spectrum")} == {2000}
+
+
+def test_radii_are_numbers_above_zero_by_comma():
+    assert OPTIONS["rise"](radii="0.05,1,2.5").lengths() == (0.05, 1.0, 2.5)
+    assert OPTIONS["rise"](radii="").lengths() == ()
+    for wrong, word in (("0.05,wide", "wide"), ("0,1", "0"), ("1,-2", "-2"), ("inf", "inf")):
+        with pytest.raises(ValueError, match=f"radii must be numbers above 0.*got '{word}'"):
+            OPTIONS["rise"](radii=wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"low": 0.2}, {"high": 0.9}, {"high": float("inf")}])
+def test_the_line_of_an_offset_holds_both_weights(wrong):
+    OPTIONS["offset"](low=0.0, high=1.0)
+    with pytest.raises(ValueError, match="low must be 0 or below and high 1 or above"):
+        OPTIONS["offset"](**wrong)

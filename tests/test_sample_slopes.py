@@ -8,7 +8,29 @@ from torch import nn
 from torch.func import functional_call
 
 from landscape import Objective
-from landscape.sample_slopes import mean_probability, mean_square_slope
+from landscape.sample_slopes import mean_probability, mean_square_slope, sample_losses
+
+
+@pytest.mark.parametrize("bn", ["frozen", "recomputed", "batch"])
+def test_losses_of_samples_are_those_of_objectives_of_one_and_their_mean_is_the_loss(bn):
+    model, loss_fn, (x, y) = conv_batchnorm()
+    objective = Objective(model, loss_fn, [(x[:20], y[:20]), (x[20:], y[20:])], bn=bn)
+    theta = objective.theta + 0.1
+    losses = sample_losses(objective, objective.outputs(theta))
+    assert losses.mean() == pytest.approx(objective(theta), rel=1e-12)
+    if bn == "frozen":
+        each = [Objective(model, loss_fn, (x[i : i + 1], y[i : i + 1]))(theta) for i in range(33)]
+        np.testing.assert_allclose(losses, each, rtol=1e-10)
+
+
+def test_losses_of_samples_need_a_row_for_each():
+    model, loss_fn, (x, y) = conv_batchnorm()
+    objective = Objective(model, loss_fn, (x, y))
+    outputs = objective.outputs()
+    with pytest.raises(ValueError, match=r"a row for each, got \[32, \d+\] for 33 samples"):
+        sample_losses(objective, [output[:-1] for output in outputs])
+    with pytest.raises(ValueError, match="a row for each, got dict for 33 samples"):
+        sample_losses(objective, [{"logits": outputs[0]}])
 
 
 @pytest.mark.parametrize("net", [mlp, conv_batchnorm])
