@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from landscape.results import Curvature as Curvature
     from landscape.results import Curve as Curve
     from landscape.results import Density as Density
+    from landscape.results import Directions as Directions
     from landscape.results import Profile as Profile
     from landscape.results import Sharpness as Sharpness
     from landscape.results import Spectrum as Spectrum
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from landscape.traces import estimate_trace as estimate_trace
     from landscape.trajectories import measure_trajectory as measure_trajectory
     from landscape.updates import Update as Update
+    from landscape.whole_runs import measure_directions as measure_directions
     from landscape.work import Work as Work
 
 __version__ = "0.1.0"
@@ -106,6 +108,7 @@ _HOME = {
     "Update": "updates",
     "adapt": "adapters",
     "measure_consistency": "consistency",
+    "measure_directions": "whole_runs",
     "fit_temperature": "calibration",
     "measure_calibration": "calibration",
     "measure_trajectory": "trajectories",
@@ -133,6 +136,7 @@ _HOME = {
     "Stability": "results",
     "Curvature": "results",
     "Consistency": "results",
+    "Directions": "results",
     "Trajectory": "results",
     "Comparison": "results",
     "load_result": "result_files",

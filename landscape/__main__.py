@@ -48,6 +48,9 @@ COMMANDS = {
     "consistency": Command(
         "how well perturbation directions agree", "landscape consistency runs/a --checkpoint all"
     ),
+    "directions": Command(
+        "how well recorded directions agree over a run", "landscape directions runs/a --window 100"
+    ),
     "trajectory": Command("the path of training on a plane", "landscape trajectory runs/a"),
     "compare": Command(
         "two groups of runs, paired by seed", "landscape compare 'runs/sam-*' 'runs/aace-*'"

@@ -15,15 +15,17 @@ from landscape.curvature_analyses import curvature, sharpness, spectrum, stabili
 from landscape.options import (
     OPTIONS,
     ConsistencyOptions,
+    DirectionsOptions,
     TrajectoryOptions,
     asked,
 )
 from landscape.perturbations import Perturbation
 from landscape.results import Result
 from landscape.runs import Run
-from landscape.subjects import Subject
+from landscape.subjects import Record, Subject
 from landscape.surface_analyses import barrier, curve, profile, surface
 from landscape.trajectories import measure_trajectory
+from landscape.whole_runs import measure_directions
 
 
 def consistency(
@@ -84,6 +86,28 @@ def _online(subject: Subject, options: ConsistencyOptions, again: bool) -> list[
     return [answer(subject, "consistency", question, None, measure, again)]
 
 
+def directions(
+    record: Record,
+    options: DirectionsOptions,
+    *,
+    again: bool = False,
+    progress: Progress | None = None,
+) -> list[Stored]:
+    """The directions of all that training recorded, window by window."""
+
+    def measure() -> Result:
+        return measure_directions(
+            record.run,
+            window=options.window or "epoch",
+            lags=[int(lag) for lag in options.lags.split(",")],
+            block=options.block or None,
+            seed=options.seed,
+            progress=progress,
+        )
+
+    return [answer(record, "directions", asked(options), None, measure, again)]
+
+
 def trajectory(
     subject: Subject,
     options: TrajectoryOptions,
@@ -113,6 +137,7 @@ ANALYSES: dict[str, Callable[..., list[Any]]] = {
     "stability": stability,
     "curvature": curvature,
     "consistency": consistency,
+    "directions": directions,
     "trajectory": trajectory,
 }
 assert set(ANALYSES) == set(OPTIONS)

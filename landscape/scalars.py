@@ -219,6 +219,14 @@ def _of_sharpness(result: Any) -> dict[str, float]:
     return found
 
 
+def _of_directions(result: Any) -> dict[str, float]:
+    """Of the whole run, and of its last window."""
+    found = {"run_mean_cosine": result.run_mean_cosine}
+    found |= {"mean_cosine": float(result.mean_cosine[-1]), "norm": float(result.norm[-1])}
+    lags = zip(result.lags.tolist(), result.lag_cosine[-1].tolist(), strict=True)
+    return found | {f"lag_{lag}": cosine for lag, cosine in lags}
+
+
 def _of_curvature(result: Any) -> dict[str, float]:
     """At the last checkpoint."""
     found = {f"eigenvalue_{i + 1}": float(v) for i, v in enumerate(result.eigenvalues[-1])}
@@ -235,6 +243,7 @@ _MEASURED: dict[str, Callable[[Any], dict[str, float]]] = {
     "stability": _of_fields("multiplier"),
     "curvature": _of_curvature,
     "consistency": _of_fields("mean_cosine", "resultant_length"),
+    "directions": _of_directions,
 }
 """Kinds of results that hold single numbers, and which."""
 

@@ -26,7 +26,7 @@ FIGURES = {
     "comparison": ("plot_comparison", "draw_comparison"),
 }
 """Kind of result -> (screen function, paper function)."""
-_WITH_BAR = ("surface", "barrier", "consistency")
+_WITH_BAR = ("surface", "barrier", "consistency", "directions")
 
 
 def plot(result: Any, **style: Any) -> Any:
