@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from landscape.results import Curvature as Curvature
     from landscape.results import Curve as Curve
     from landscape.results import Density as Density
+    from landscape.results import Directions as Directions
     from landscape.results import Offset as Offset
     from landscape.results import Profile as Profile
     from landscape.results import Rise as Rise
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from landscape.traces import estimate_trace as estimate_trace
     from landscape.trajectories import measure_trajectory as measure_trajectory
     from landscape.updates import Update as Update
+    from landscape.whole_runs import measure_directions as measure_directions
     from landscape.work import Work as Work
 
 __version__ = "0.1.0"
@@ -114,6 +116,7 @@ _HOME = {
     "measure_consistency": "consistency",
     "measure_rise": "rises",
     "measure_offset": "offsets",
+    "measure_directions": "whole_runs",
     "fit_temperature": "calibration",
     "measure_calibration": "calibration",
     "measure_trajectory": "trajectories",
@@ -143,6 +146,7 @@ _HOME = {
     "Consistency": "results",
     "Rise": "results",
     "Offset": "results",
+    "Directions": "results",
     "Trajectory": "results",
     "Comparison": "results",
     "load_result": "result_files",

@@ -55,6 +55,9 @@ COMMANDS = {
     "offset": Command(
         "where the loss has its minimum along the mean perturbation", "landscape offset runs/a"
     ),
+    "directions": Command(
+        "how well recorded directions agree over a run", "landscape directions runs/a --window 100"
+    ),
     "trajectory": Command("the path of training on a plane", "landscape trajectory runs/a"),
     "claim": Command(
         "statements about AACE, held against runs", "landscape claim runs --out report"

@@ -17,14 +17,16 @@ from landscape.frozen_protocol import measure_consistencies
 from landscape.options import (
     OPTIONS,
     ConsistencyOptions,
+    DirectionsOptions,
     TrajectoryOptions,
     asked,
 )
 from landscape.results import Consistency, Result
 from landscape.runs import Run
-from landscape.subjects import Subject
+from landscape.subjects import Record, Subject
 from landscape.surface_analyses import barrier, curve, profile, surface
 from landscape.trajectories import measure_trajectory
+from landscape.whole_runs import measure_directions
 
 _EDITION = 2  # of what a consistency holds: one of before answers no question that is asked now
 
@@ -103,6 +105,28 @@ def _online(subject: Subject, options: ConsistencyOptions, again: bool) -> list[
     return [answer(subject, "consistency", question, None, measure, again)]
 
 
+def directions(
+    record: Record,
+    options: DirectionsOptions,
+    *,
+    again: bool = False,
+    progress: Progress | None = None,
+) -> list[Stored]:
+    """The directions of all that training recorded, window by window."""
+
+    def measure() -> Result:
+        return measure_directions(
+            record.run,
+            window=options.window or "epoch",
+            lags=[int(lag) for lag in options.lags.split(",")],
+            block=options.block or None,
+            seed=options.seed,
+            progress=progress,
+        )
+
+    return [answer(record, "directions", asked(options), None, measure, again)]
+
+
 def trajectory(
     subject: Subject,
     options: TrajectoryOptions,
@@ -134,6 +158,7 @@ ANALYSES: dict[str, Callable[..., list[Any]]] = {
     "consistency": consistency,
     "rise": rise,
     "offset": offset,
+    "directions": directions,
     "trajectory": trajectory,
 }
 assert set(ANALYSES) == set(OPTIONS)

@@ -21,6 +21,8 @@ BY_POINTS = ("profile", "surface", "barrier")
 """Analyses that are measured point by point, and so can be shared out and resumed."""
 BY_PRODUCTS = ("spectrum", "sharpness", "stability", "curvature")
 """Analyses of Hessian products; they are resumed from savepoints."""
+BY_RECORD = ("directions",)
+"""Analyses of what a run recorded, without its model and data; it may still be written."""
 SHARED = ("spectrum", "curvature")
 """Those whose data the ranks of torchrun share."""
 
@@ -211,6 +213,9 @@ def _subjects(name: str, args: Any, options: Any, companion: Companion) -> Itera
             "expected a run folder, or --problem module:function --state weights.safetensors"
         )
     runs = [Run(folder) for folder in args.run]  # a wrong path is told before torch is loaded
+    if name in BY_RECORD:
+        yield from _records(name, runs)
+        return
     joint = name in ("barrier", "curve") or getattr(options, "plane", "") in JOINT
     if joint:
         _check_count(name, options, len(runs) or len(args.state or ()))
@@ -228,6 +233,14 @@ def _subjects(name: str, args: Any, options: Any, companion: Companion) -> Itera
     for run, problem in zip(runs, problems, strict=True):
         for subject in subjects_of_run(run, problem, checkpoint):
             yield replace(subject, device=device)
+
+
+def _records(name: str, runs: list[Any]) -> Iterable[Any]:
+    from landscape.subjects import record_of_run
+
+    if not runs:
+        raise ValueError(f"{name} is measured of what a run recorded; name its folder")
+    yield from map(record_of_run, runs)
 
 
 def problem_of(run: Any, args: Any, companion: Companion) -> Any:

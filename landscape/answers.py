@@ -19,7 +19,7 @@ from landscape.result_files import load_result, result_key, save_result
 from landscape.results import Result
 from landscape.runs import read_stored
 from landscape.savepoints import FileSavepoint, Savepoint
-from landscape.subjects import Subject
+from landscape.subjects import Record, Subject
 from landscape.terminal import Progress
 from landscape.work import Work, discard_stale
 from landscape.writers import utc_now
@@ -67,7 +67,7 @@ class Interrupted:
 
 
 def answer(
-    subject: Subject,
+    subject: Subject | Record,
     kind: str,
     question: dict[str, Any],
     objective: Objective | None,
@@ -209,7 +209,7 @@ def _missing(result: Any) -> np.ndarray:
 
 
 def _path(
-    subject: Subject, kind: str, question: dict[str, Any], objective: Objective | None
+    subject: Subject | Record, kind: str, question: dict[str, Any], objective: Objective | None
 ) -> Path:
     digest = objective.facts["data_digest"] if objective else "recorded"
     key = result_key(
@@ -222,14 +222,14 @@ def _path(
     return subject.folder / f"{kind}-{key}.h5"
 
 
-def _found(path: Path, subject: Subject) -> Stored:
+def _found(path: Path, subject: Subject | Record) -> Stored:
     read_stored(path, subject.run.id if subject.run else None)
     return Stored(path=path, result=load_result(path), found=True)
 
 
 def _signed(
     result: Result,
-    subject: Subject,
+    subject: Subject | Record,
     kind: str,
     question: dict[str, Any],
     objective: Objective | None,

@@ -135,13 +135,15 @@ class Directions(Result):
     """Standard deviation of each from sketching alone."""
     pairs: np.ndarray = axes("w w")
     """Mean cosine over all pairs of vectors, one of each window; `mean_cosine` on the diagonal."""
+    pairs_error: np.ndarray = axes("w w")
+    """Standard deviation of each from sketching alone."""
     run_mean_cosine: float = float("nan")
     """Mean cosine over all pairs of the whole run."""
     run_null_low: float = float("nan")
     run_null_high: float = float("nan")
     run_mean_cosine_error: float = float("nan")
     vectors: int = 0
-    """Displacements in all windows."""
+    """Displacements in all windows that have a direction."""
     effective_share: np.ndarray = axes("w", empty=True)
     """Mean effective share of a batch's samples by the weights of the followed loss."""
 

@@ -32,6 +32,7 @@ __all__ = [
     "ConsistencyOptions",
     "CurvatureOptions",
     "CurveOptions",
+    "DirectionsOptions",
     "OffsetOptions",
     "ProfileOptions",
     "RiseOptions",
@@ -85,6 +86,29 @@ class ConsistencyOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DirectionsOptions:
+    """How well the perturbations that training recorded agree, over the whole run.
+
+    Attributes:
+        window: Steps of a window; 0 takes epochs.
+        lags: Steps between two perturbations whose cosine is taken, several by comma.
+        block: Neighbouring perturbations that the bootstrap draws together; 0 chooses by their
+            autocorrelation.
+        seed: Seed of null and bootstrap.
+    """
+
+    window: int = 0
+    lags: str = "1,10,100"
+    block: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(self, window=0, block=0, seed=0)
+        if not all(lag.strip().isdecimal() for lag in self.lags.split(",")):
+            raise ValueError(f"lags must be whole numbers by comma, as 1,10,100, got {self.lags!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrajectoryOptions:
     """The run's checkpoints on the plane of their first two principal components.
 
@@ -114,6 +138,7 @@ OPTIONS: dict[str, type] = {
     "consistency": ConsistencyOptions,
     "rise": RiseOptions,
     "offset": OffsetOptions,
+    "directions": DirectionsOptions,
     "trajectory": TrajectoryOptions,
 }
 

@@ -101,6 +101,18 @@ def headline(result: Any) -> dict[str, Any]:
         return _rise_headline(result)
     if result.kind == "offset":
         return _offset_headline(result)
+    if result.kind == "directions":
+        return {
+            "vectors": result.vectors,
+            "windows": len(result.start),
+            "mean cosine of the run": result.run_mean_cosine,
+            "error of sketches": result.run_mean_cosine_error,
+            "null low": result.run_null_low,
+            "null high": result.run_null_high,
+            "of the last window": float(result.mean_cosine[-1]),
+            "interval low": float(result.interval_low[-1]),
+            "interval high": float(result.interval_high[-1]),
+        }
     if result.kind == "comparison":
         return {"pairs": len(result.seeds), "scalars": _compared(result)}
     return {

@@ -223,6 +223,14 @@ def _of_sharpness(result: Any) -> dict[str, float]:
     return found
 
 
+def _of_directions(result: Any) -> dict[str, float]:
+    """Of the whole run, and of its last window."""
+    found = {"run_mean_cosine": result.run_mean_cosine}
+    found |= {"mean_cosine": float(result.mean_cosine[-1]), "norm": float(result.norm[-1])}
+    lags = zip(result.lags.tolist(), result.lag_cosine[-1].tolist(), strict=True)
+    return found | {f"lag_{lag}": cosine for lag, cosine in lags}
+
+
 def _of_curvature(result: Any) -> dict[str, float]:
     """At the last checkpoint."""
     found = {f"eigenvalue_{i + 1}": float(v) for i, v in enumerate(result.eigenvalues[-1])}
@@ -240,13 +248,6 @@ def _of_consistency(result: Any) -> dict[str, float]:
         values = getattr(result, name)
         found[f"mean_{name}"] = float(values.mean()) if values.size else math.nan
     return {n: v for n, v in found.items() if n in names[:2] or not math.isnan(v)}
-
-
-def _of_directions(result: Any) -> dict[str, float]:
-    """Of the whole run, and of its last window."""
-    last = {f"last_{name}": getattr(result, name)[-1] for name in ("mean_cosine", "norm")}
-    found = {"mean_cosine": result.run_mean_cosine, **last}
-    return {name: float(value) for name, value in found.items()}
 
 
 def _of_rise(result: Any) -> dict[str, float]:

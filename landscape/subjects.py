@@ -170,6 +170,45 @@ class Subject:
         return facts
 
 
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What a run recorded, which is measured without its model and data, as far as it goes."""
+
+    run: Run
+    checkpoint: int
+    """Updates recorded when it was looked at: a longer record is another question."""
+
+    @property
+    def identity(self) -> str:
+        """The run's id."""
+        return self.run.id
+
+    @property
+    def folder(self) -> Path:
+        """Where results are kept."""
+        return self.run.path / "results"
+
+    def facts(self, kind: str) -> dict[str, Any]:
+        """Who was measured: run, method, last step, and the data it was trained on."""
+        run = self.run
+        data = run.summary.get("data", run.problem["name"])
+        return {
+            "analysis": kind,
+            "data": f"{data} training set, as trained" if data else "training set, as trained",
+            **({"model": run.config["model"]} if "model" in run.config else {}),
+            "run": run.id,
+            "run_name": run.name,
+            "method": run.method,
+            "checkpoint": self.checkpoint,
+            "training_seed": run.config.get("seed"),
+        }
+
+
+def record_of_run(run: Run) -> Record:
+    """The record of a run, live or ended."""
+    return Record(run=run, checkpoint=run.updates)
+
+
 def digest_of_file(path: Path) -> str:
     """A digest of what a file holds, where that is part of a question.
 

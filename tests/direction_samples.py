@@ -72,6 +72,7 @@ def directions(mean: float = 0.6, windows: int = 12, **other) -> Directions:
         "matrix": matrix,
         "matrix_error": np.full((windows, windows), 0.01),
         "pairs": matrix * mean,
+        "pairs_error": np.full((windows, windows), 0.005),
         "run_mean_cosine": 0.8 * mean,
         "run_null_low": -0.001,
         "run_null_high": 0.002,

@@ -374,7 +374,7 @@ def test_what_is_measured_of_perturbations_can_be_compared(tmp_path):
         ("rise.aace.rayleigh", along.rayleigh.mean(), ""),
         ("offset.aace.minimum, training loss", 0.7, "mean ε"),
         ("offset.aace.gain, test loss", line.gain[1], "nats"),
-        ("directions.last_mean_cosine", whole.mean_cosine[-1], ""),
+        ("directions.mean_cosine", whole.mean_cosine[-1], ""),
     ):
         reading = read_scalar(name, [run])
         assert (reading.values[0], reading.unit) == (pytest.approx(value), unit)

@@ -27,7 +27,7 @@ FIGURES = {
     "claim": ("plot_claim", "draw_claim"),
 }
 """Kind of result -> (screen function, paper function)."""
-_WITH_BAR = ("surface", "barrier", "consistency")
+_WITH_BAR = ("surface", "barrier", "consistency", "directions")
 
 
 def plot(result: Any, **style: Any) -> Any:

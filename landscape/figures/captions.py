@@ -16,6 +16,7 @@ from landscape.figures.curvature_captions import (
     stability_subject,
     trace_subject,
 )
+from landscape.figures.direction_words import directions_subject
 from landscape.figures.estimate_words import between
 from landscape.figures.facts import (
     SHAPES,
@@ -45,6 +46,7 @@ from landscape.results import (
     Curvature,
     Curve,
     Density,
+    Directions,
     Profile,
     Result,
     Sharpness,
@@ -207,6 +209,10 @@ def _consistency_subject(result: Consistency) -> str:
     )
 
 
+def _directions_subject(result: Directions) -> str:
+    return directions_subject(result, of_whom(result.facts, step=False))
+
+
 def _trajectory_subject(result: Trajectory) -> str:
     return (
         f"Path{of_whom(result.facts)}: {count(len(result.step))} checkpoints"
@@ -226,6 +232,7 @@ _SUBJECTS: dict[type[Result], Callable[[Any], str]] = {
     Stability: stability_subject,
     Curvature: curvature_subject,
     Consistency: _consistency_subject,
+    Directions: _directions_subject,
     Trajectory: _trajectory_subject,
     Comparison: comparison_subject,
     Claim: claim_subject,

@@ -15,6 +15,7 @@ from landscape.figures.curvature_facts import (
     stability_rows,
     trace_rows,
 )
+from landscape.figures.direction_words import directions_rows
 from landscape.figures.estimate_words import between
 from landscape.figures.numbers import count, number, short
 from landscape.figures.plane_words import Rows, evaluation_rows, fact, plane_rows
@@ -26,6 +27,7 @@ from landscape.results import (
     Curvature,
     Curve,
     Density,
+    Directions,
     Profile,
     Result,
     Sharpness,
@@ -252,6 +254,7 @@ _OWN_ROWS: dict[type[Result], Callable[[Any], Rows]] = {
     Stability: stability_rows,
     Curvature: curvature_rows,
     Consistency: _consistency_rows,
+    Directions: directions_rows,
     Trajectory: _trajectory_rows,
     Comparison: comparison_rows,
     Claim: claim_rows,

@@ -25,6 +25,7 @@ from landscape.figures.screen_curve import plot_curve as plot_curve
 from landscape.figures.screen_densities import plot_densities as plot_densities
 from landscape.figures.screen_densities import plot_log_density as plot_log_density
 from landscape.figures.screen_density import plot_density as plot_density
+from landscape.figures.screen_directions import plot_directions as plot_directions
 from landscape.figures.screen_layers import plot_layers as plot_layers
 from landscape.figures.screen_paths import plot_path_distance as plot_path_distance
 from landscape.figures.screen_paths import plot_path_loss as plot_path_loss

@@ -9,6 +9,8 @@ from landscape.figures.paper_curves import draw_consistency as draw_consistency
 from landscape.figures.paper_curves import draw_cosines as draw_cosines
 from landscape.figures.paper_curves import draw_steps as draw_steps
 from landscape.figures.paper_density import draw_density as draw_density
+from landscape.figures.paper_directions import draw_directions as draw_directions
+from landscape.figures.paper_directions import draw_rotation as draw_rotation
 from landscape.figures.paper_layers import draw_layers as draw_layers
 from landscape.figures.paper_layers import draw_trace as draw_trace
 from landscape.figures.paper_profile import draw_profile as draw_profile

@@ -124,7 +124,7 @@ def draw_consistency(
         value_limits(axes, *finite_range(everything, "linear", limits), "linear")
         last = step_top(max(float(c.x[-1]) for c, _, _ in found))[0]
         step_limits(axes, 0, last)
-        _draw_null(axes, nulls, last)
+        draw_null(axes, nulls, last)
         add_drops(axes, drops, sizes)
         for (curve, _, _), (_, index, _) in zip(found, items, strict=True):
             _draw_cosine(axes, curve, index)
@@ -138,7 +138,8 @@ def draw_consistency(
     return figure
 
 
-def _draw_null(axes: Axes, nulls: tuple[np.ndarray, np.ndarray, np.ndarray], last: float) -> None:
+def draw_null(axes: Axes, nulls: tuple[np.ndarray, np.ndarray, np.ndarray], last: float) -> None:
+    """Draw the null over the full width: its first and last values reach to the axis ends."""
     x, low, high = nulls
     if not len(x):
         return

@@ -81,7 +81,7 @@ def plot_consistency(
     axis = value_axis(*finite_range(everything, "linear", limits), "linear", "mean pairwise cosine")
     figure = new_figure(theme, "labeled")
     steps = step_axis(total if total is not None else last)
-    _add_null(figure, nulls, steps["range"][1], theme)
+    add_null(figure, nulls, steps["range"][1], theme)
     add_lr_drops(figure, drops, axis, theme, named=True)
     for label, index, curve in curves:
         _add_interval(figure, label, index, curve, theme)
@@ -96,10 +96,10 @@ def plot_consistency(
     return figure
 
 
-def _add_null(
+def add_null(
     figure: go.Figure, nulls: tuple[np.ndarray, np.ndarray, np.ndarray], end: float, theme: str
 ) -> None:
-    """The null over the full width: its first and last values reach to the axis ends."""
+    """Draw the null over the full width: its first and last values reach to the axis ends."""
     x, low, high = nulls
     if not len(x):
         return

@@ -28,6 +28,8 @@ DRAWN = {
     "eigenvalues": "draw_eigenvalues",
     "consistency": "draw_consistency",
     "cosines": "draw_cosines",
+    "directions": "draw_directions",
+    "rotation": "draw_rotation",
     "trajectory": "draw_trajectory",
     "steps": "draw_steps",
     "comparison": "draw_comparison",
@@ -38,7 +40,7 @@ DRAWN = {
 MEASURED = ("draw_profile", "draw_surface", "draw_surface3d", "draw_barrier", "draw_curve")
 """Paper functions that draw any quantity that was measured, by the keyword `quantity`."""
 
-SINGLE = ("surface3d", "layers", "cosines", "trajectory")
+SINGLE = ("surface3d", "layers", "cosines", "rotation", "trajectory")
 """Kinds that show one run."""
 
 JOINT = "joint"
@@ -49,11 +51,20 @@ _STORED = {
     "eigenvalues": "spectrum",
     "layers": "curvature",
     "cosines": "consistency",
+    "rotation": "directions",
 }
 _COMMANDS = {"density": "spectrum", "trace": "spectrum", "comparison": "compare"}
-_COLORLESS = ("cosines", "layers")
+_COLORLESS = ("cosines", "layers", "rotation")
 _TOGETHER = ("joint", "minima")
-_WITH_DROPS = ("surface", "surface3d", "eigenvalues", "curvature", "consistency", "trajectory")
+_WITH_DROPS = (
+    "surface",
+    "surface3d",
+    "eigenvalues",
+    "curvature",
+    "consistency",
+    "directions",
+    "trajectory",
+)
 _PERTURBATIONS = ("SAM", "AACE", "USAM")
 
 

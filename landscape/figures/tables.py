@@ -15,6 +15,7 @@ from landscape.results import (
     Comparison,
     Consistency,
     Curve,
+    Directions,
     Profile,
     Result,
     Surface,
@@ -140,6 +141,25 @@ def _vectors(result: Consistency) -> Columns:
     }
 
 
+def _windows(result: Directions) -> Columns:
+    of_cosine = ("mean_cosine", "null_low", "null_high", "interval_low", "interval_high")
+    more = ("mean_cosine_error", "resultant_length", "participation", "norm", "norm_low")
+    names = ("start", "stop", "count", *of_cosine, *more, "norm_high", "effective_share")
+    return _columns(result, names)
+
+
+def _lags(result: Directions) -> Columns:
+    start, lag = _grid(result.start, result.lags)
+    names = ("lag_cosine", "lag_low", "lag_high", "lag_error")
+    return {"start": start, "lag": lag} | _columns(result, names)
+
+
+def _rotation(result: Directions) -> Columns:
+    i, j = _grid(*[np.arange(len(result.start))] * 2)
+    names = ("matrix", "matrix_error", "pairs", "pairs_error")
+    return {"start_i": result.start[i], "start_j": result.start[j]} | _columns(result, names)
+
+
 def _trajectory(result: Trajectory) -> Columns:
     x, y = result.position.T
     names = ("off_plane", "distance_start", "distance_end", "loss", "accuracy")
@@ -225,6 +245,7 @@ TABLES: dict[str, dict[str, Callable[[Any], Columns]]] = {
         "directions": of_curvature.directions,
     },
     "consistency": {"cosines": _cosines, "vectors": _vectors},
+    "directions": {"windows": _windows, "lags": _lags, "matrix": _rotation},
     "trajectory": {"checkpoints": _trajectory, "components": _components},
     "comparison": {"scalars": _scalars, "values": _values},
     "claim": {"effects": _effects, "verdicts": _verdicts, "values": _effects_by_seed},
