@@ -13,11 +13,13 @@ from landscape.perturbations import sam
 from landscape.problems import Problem
 from landscape.results import Result
 from landscape.runs import Run
-from landscape.subjects import Subject, subjects_of_run
+from landscape.subjects import record_of_run, subjects_of_run
 from landscape.updates import perturbation_of_run
 
 BOTH = ("sam", "aace")
 """Perturbations that the statements are about; those of the other methods join the cross-over."""
+CURVED = 1000  # samples of the Hessian
+ALONG, POINTS = 2000, 16  # samples and places on the line of an offset
 
 
 class Question(NamedTuple):
@@ -72,13 +74,12 @@ def gather_evidence(
 def _answers(
     question: Question, problem_of: Callable[[Run], Problem], device: str | None
 ) -> list[Stored]:
-    found: list[Stored] = []
-    step = getattr(question.options, "checkpoint", "last")
-    for subject in subjects_of_run(question.run, problem_of(question.run), step):
-        measure = analyses.ANALYSES[question.analysis]
-        subject: Subject = replace(subject, device=device)
-        found += measure(subject, question.options)
-    return found
+    measure = analyses.ANALYSES[question.analysis]
+    if question.analysis == "directions":
+        return measure(record_of_run(question.run), question.options)
+    step = question.options.checkpoint
+    (subject,) = subjects_of_run(question.run, problem_of(question.run), step)
+    return measure(replace(subject, device=device), question.options)
 
 
 def _questions(
@@ -98,13 +99,19 @@ def _questions(
             if perturbation_of_run(run) is not None:
                 recorded = DirectionsOptions(seed=options.seed)
                 yield Question(run, "directions", "directions", ("",), recorded)
+            names = ",".join(BOTH)
             if method in (SAM, AACE):
-                names = ",".join(BOTH)
                 along = RiseOptions(
-                    perturbations=names, samples=options.samples, radii=str(radius), **sizes
+                    perturbations=names,
+                    samples=options.samples,
+                    radii=f"{radius:g},1",
+                    k=1,
+                    curvature_samples=CURVED,
+                    **sizes,
                 )
                 yield Question(run, "rise", "rise", BOTH, along)
-                line = OffsetOptions(perturbations=names, samples=options.samples, **sizes)
+            if method == AACE:
+                line = OffsetOptions(perturbations=names, samples=ALONG, points=POINTS, **sizes)
                 yield Question(run, "offset", "offset", BOTH, line)
 
 
