@@ -1,7 +1,7 @@
 """What is said of AACE, each statement with its effect and margin: fixed before runs are measured.
 
 A statement reads its effect from stored results, one value for each seed. Nothing is judged here.
-Why these margins: docs/decisions/0020-statements-before-runs.md.
+Why these margins: docs/decisions/0022-statements-before-runs.md.
 """
 
 import math
