@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from landscape.comparisons import compare_groups as compare_groups
     from landscape.connectivity import measure_barrier as measure_barrier
     from landscape.consistency import measure_consistency as measure_consistency
-    from landscape.frozen_protocol import measure_consistencies as measure_consistencies
     from landscape.curvature import measure_curvature as measure_curvature
     from landscape.curves import measure_curve as measure_curve
     from landscape.densities import estimate_density as estimate_density
     from landscape.direction_files import read_directions as read_directions
     from landscape.extents import find_extent as find_extent
     from landscape.foreign import read_foreign as read_foreign
+    from landscape.frozen_protocol import measure_consistencies as measure_consistencies
     from landscape.gauss_newton import gauss_newton as gauss_newton
     from landscape.gauss_newton import gradient_moment as gradient_moment
     from landscape.groups import find_group as find_group
