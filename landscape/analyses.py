@@ -21,6 +21,7 @@ from landscape.options import (
     TrajectoryOptions,
     asked,
 )
+from landscape.ranks import Ranks
 from landscape.results import Consistency, Result
 from landscape.runs import Run
 from landscape.subjects import Record, Subject
@@ -37,18 +38,24 @@ def consistency(
     *,
     again: bool = False,
     progress: Progress | None = None,
+    ranks: Ranks | None = None,
 ) -> list[Stored]:
     """The frozen protocol for every perturbation asked for, and what training recorded."""
     answers = []
+    ranks = ranks or Ranks()
     if options.protocol != "online":
-        answers += _frozen(subject, options, again, progress)
+        answers += _frozen(subject, options, again, progress, ranks)
     if options.protocol != "frozen":
-        answers += _online(subject, options, again)
+        answers += _online(subject, options, again, ranks)
     return answers
 
 
 def _frozen(
-    subject: Subject, options: ConsistencyOptions, again: bool, progress: Progress | None
+    subject: Subject,
+    options: ConsistencyOptions,
+    again: bool,
+    progress: Progress | None,
+    ranks: Ranks,
 ) -> list[Stored]:
     size = options.batch_size or subject.batch_size
     objective = subject.objective(samples=options.samples, seed=options.seed, bn=options.bn)
@@ -77,13 +84,16 @@ def _frozen(
             step=subject.checkpoint,
             burn_in=options.burn_in,
             radius=options.radius or None,
+            ranks=ranks,
             progress=progress,
         )
 
-    return answer_together(subject, "consistency", questions, objective, measure, again)
+    return answer_together(subject, "consistency", questions, objective, measure, again, ranks)
 
 
-def _online(subject: Subject, options: ConsistencyOptions, again: bool) -> list[Stored]:
+def _online(
+    subject: Subject, options: ConsistencyOptions, again: bool, ranks: Ranks
+) -> list[Stored]:
     run = subject.run
     recorded = run.recorded_steps if run else np.empty(0)
     before = recorded[recorded < subject.checkpoint]
@@ -99,10 +109,10 @@ def _online(subject: Subject, options: ConsistencyOptions, again: bool) -> list[
     question = {"protocol": "online", "start": start, "stop": stop, "seed": options.seed}
     question |= {"edition": _EDITION}
 
-    def measure(run: Run = run) -> Result:
-        return online_consistency(run, start=start, stop=stop, seed=options.seed)
+    def measure(_: list[int], run: Run = run) -> list[Consistency]:
+        return [online_consistency(run, start=start, stop=stop, seed=options.seed)]
 
-    return [answer(subject, "consistency", question, None, measure, again)]
+    return answer_together(subject, "consistency", [question], None, measure, again, ranks)
 
 
 def directions(

@@ -23,8 +23,8 @@ BY_PRODUCTS = ("spectrum", "sharpness", "stability", "curvature")
 """Analyses of Hessian products; they are resumed from savepoints."""
 BY_RECORD = ("directions",)
 """Analyses of what a run recorded, without its model and data; it may still be written."""
-SHARED = ("spectrum", "curvature")
-"""Those whose data the ranks of torchrun share."""
+SHARED = ("spectrum", "curvature", "consistency")
+"""Those whose data, or batches, the ranks of torchrun share."""
 
 
 def run_analysis(name: str, parser: Parser, argv: list[str], companion: Companion) -> int:
@@ -60,7 +60,7 @@ def _measure(name: str, args: Any, options: Any, companion: Companion, ways: dic
     reports: list[dict[str, Any]] = []
     measured: list[tuple[str, list[Any]]] = []
     interrupted = False
-    silent = name in BY_PRODUCTS and _is_silent_rank()
+    silent = name in (*BY_PRODUCTS, "consistency") and _is_silent_rank()
     for subject in _subjects(name, args, options, companion):
         where = _where(subject)
         with ProgressBar(f"{name} of {where}", quiet=args.json or _is_silent_rank()) as progress:
@@ -112,7 +112,7 @@ def _ways(name: str, args: Any) -> Iterator[dict[str, Any]]:
 
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and name not in SHARED:
             raise ValueError(
-                f"torchrun shares the data of {' and '.join(SHARED)}; start {name} as one process"
+                f"torchrun shares the work of {', '.join(SHARED)}; start {name} as one process"
             )
         with ranks_of_environment(device_of(args.device) or "cpu") as ranks:
             yield {
@@ -123,6 +123,11 @@ def _ways(name: str, args: Any) -> Iterator[dict[str, Any]]:
                     ranks=ranks,
                 )
             }
+    elif name == "consistency":
+        from landscape.ranks import ranks_of_environment
+
+        with ranks_of_environment(_device(args.device) or "cpu") as ranks:
+            yield {"ranks": ranks}
     else:
         yield {}
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from landscape.objectives import Objective
 from landscape.provenance import describe_environment
+from landscape.ranks import Ranks
 from landscape.result_files import load_result, result_key, save_result
 from landscape.results import Result
 from landscape.runs import read_stored
@@ -88,9 +89,10 @@ def answer_together(
     subject: Subject,
     kind: str,
     questions: Sequence[dict[str, Any]],
-    objective: Objective,
+    objective: Objective | None,
     measure: Callable[[list[int]], Sequence[Result]],
     again: bool,
+    ranks: Ranks | None = None,
 ) -> list[Stored]:
     """Find the answers to several questions; those that are not there are measured in one go.
 
@@ -98,12 +100,14 @@ def answer_together(
         subject: What is measured.
         kind: Kind of the results.
         questions: All options that change the answer, of each.
-        objective: Whose data they are about.
+        objective: Whose data they are about; None for what was recorded.
         measure: Gives the results of the questions with these numbers, in their order.
         again: Whether to measure even what is there.
+        ranks: The processes that measure together; the first stores.
     """
+    ranks = ranks or Ranks()
     paths = [_path(subject, kind, question, objective) for question in questions]
-    asked = [i for i, path in enumerate(paths) if again or not path.exists()]
+    asked = ranks.agree([i for i, path in enumerate(paths) if again or not path.exists()])
     start = time.monotonic()
     measured = dict(zip(asked, measure(asked) if asked else (), strict=True))
     answers = []
@@ -112,7 +116,8 @@ def answer_together(
             answers.append(_found(path, subject))
             continue
         result = _signed(measured[i], subject, kind, question, objective, start)
-        save_result(result, path, replace=again)
+        if ranks.first:
+            save_result(result, path, replace=again)
         answers.append(Stored(path=path, result=result, found=False))
     return answers
 

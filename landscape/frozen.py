@@ -16,11 +16,12 @@ from landscape.batches import PARTITION_SEED, Batch
 from landscape.displacements import Memory, adaptive_names, climb, next_displacement
 from landscape.objectives import Objective
 from landscape.perturbations import Perturbation
+from landscape.ranks import Ranks
 
 BURN_IN = 50  # batches from which the memory of VaSSO and F-SAM is made at frozen weights
 FULL_SAMPLES = 10_000  # of the gradient of all data: more would cost more than the batches do
 
-_BURN_IN_STREAM = 1  # beside that of the batches that are measured
+_BURN_IN_STREAM, _TARGET_STREAM = 1, 2  # beside that of the batches that are measured
 
 
 def prepare_model(model: nn.Module, bn: str, batch_size: int) -> nn.Module:
@@ -51,11 +52,20 @@ def draw_batches(
     One seed gives the same batches, whatever is measured on them; each stream gives others.
     """
     if stream:
-        seed = int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0] >> 1)
+        seed = _derived(seed, stream)
     where = _places(objective)
     generator = torch.Generator().manual_seed(seed)
     for drawn in torch.randint(len(where), (batches, batch_size), generator=generator).tolist():
         yield _gathered(objective, [where[index] for index in drawn])
+
+
+def target_generator(seed: int, batch: int) -> torch.Generator:
+    """Return what random targets of a batch are drawn by, whichever process measures it."""
+    return torch.Generator().manual_seed(_derived(seed, _TARGET_STREAM, batch))
+
+
+def _derived(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
 def draw_burn_in(objective: Objective, batches: int, batch_size: int, seed: int) -> Iterator[Batch]:
@@ -210,24 +220,32 @@ class Displacer:
         )
 
     def full_gradient(
-        self, objective: Objective, batch_size: int, told: Callable[[], None] = lambda: None
+        self,
+        objective: Objective,
+        batch_size: int,
+        *,
+        ranks: Ranks | None = None,
+        told: Callable[[], None] = lambda: None,
     ) -> np.ndarray:
         """Return the task gradient [param] of all data, or of 10,000 samples, by `cover_data`.
 
         Args:
             objective: Whose data.
             batch_size: Most samples of a batch, on which the statistics of BatchNorm depend.
+            ranks: The processes that share the batches.
             told: Called after each batch.
         """
+        ranks = ranks or Ranks()
         total = np.zeros(objective.layout.size)
         parts = cover_data(objective, batch_size)
         count = sum(map(len, parts))
-        for places in parts:
+        for part in ranks.share(len(parts)):
+            places = parts[part]
             inputs, targets = _gathered(objective, places)
             gradient, _ = _gradients(self.loss_fn(self.model(inputs), targets), self.weights, None)
             total += len(places) / count * flat_array(gradient)
             told()
-        return total
+        return ranks.sum(torch.from_numpy(total)).numpy()
 
     @torch.no_grad()
     def loss_at(self, moves: Sequence[Tensor], inputs: Tensor, targets: Tensor) -> float:

@@ -12,6 +12,7 @@ from landscape.directions import agreement_of, gradient_noise
 from landscape.frozen import Displaced, Displacer, Followed, Passed, flat_array
 from landscape.layouts import Layout
 from landscape.perturbations import Perturbation
+from landscape.ranks import Ranks
 from landscape.vector_stacks import VectorStack
 
 PARTS = ("anti-gradient", "margin")
@@ -26,6 +27,8 @@ class FrozenMeasures:
         layout: Where tensors lie in theta.
         gradients: The task gradient of each batch, filled by the caller.
         full: The task gradient [param] of all data.
+        batches: Of the whole protocol.
+        ranks: The processes that share them.
         budget: Bytes that its vectors may take in memory.
     """
 
@@ -36,31 +39,32 @@ class FrozenMeasures:
         gradients: VectorStack,
         full: np.ndarray,
         *,
+        batches: int,
+        ranks: Ranks,
         budget: float,
     ) -> None:
         self.displacer, self._gradients, self._full = displacer, gradients, full
         self._names = tuple(entry.name for entry in layout)
         self._parts = [entry.slice for entry in layout]
         self._theta = flat_array(displacer.weights).astype(np.float64)
-        count, size = gradients.rows.shape
         made = _kinds_of_vectors(displacer.perturbation)
+        kind, held = gradients.rows.dtype, held_by(ranks, batches)
         self._stacks = {
-            kind: VectorStack(count, size, gradients.rows.dtype, budget=budget / len(made))
-            for kind in made
+            name: VectorStack(held, layout.size, kind, budget=budget / len(made)) for name in made
         }
-        tensors = (len(layout), count)
+        tensors = (len(layout), batches)
         self._by_layer = {name: np.full(tensors, np.nan) for name in ("gradient", "radial")}
         self._numbers = {
-            name: np.full(count, np.nan)
+            name: np.full(batches, np.nan)
             for name in ("rise", "norm", "gradient", "followed", "full", "effective_share")
         }
-        self._probabilities: list[np.ndarray] = []
+        self._probabilities: dict[int, np.ndarray] = {}
         self._is_cross_entropy = True
 
     def add(self, batch: int, passed: Passed, followed: Followed, found: Displaced) -> None:
         """Measure one batch's displacement; the task gradient of the batch is in its stack."""
         rise = self.displacer.loss_at(found.moves, passed.inputs, passed.targets)
-        moved, gradient = flat_array(found.moves), self._gradients.rows[batch]
+        moved, gradient = flat_array(found.moves), self._gradients[batch]
         wide = moved.astype(np.float64)
         numbers = self._numbers
         numbers["rise"][batch] = rise - float(found.loss)
@@ -74,11 +78,25 @@ class FrozenMeasures:
         if followed.weights is not None:
             numbers["effective_share"][batch] = _effective_share(followed.weights.numpy())
         if passed.probability is not None:
-            self._probabilities.append(passed.probability.numpy())
+            self._probabilities[batch] = passed.probability.numpy()
         self._is_cross_entropy &= passed.is_cross_entropy
         for kind, vector in (("moves", moved), ("followed", along)):
             if kind in self._stacks:
                 self._stacks[kind][batch] = vector
+
+    def collect(self, ranks: Ranks) -> None:
+        """Bring what each process measured to the first."""
+        count = len(self._numbers["rise"])
+        for stack in self._stacks.values():
+            ranks.collect(stack, count)
+        own = (self._numbers, self._by_layer, self._probabilities, self._is_cross_entropy)
+        for rank, (numbers, by_layer, probabilities, plain) in enumerate(ranks.gather(own)):
+            share = slice(rank, count, ranks.world)
+            for mine, others in ((self._numbers, numbers), (self._by_layer, by_layer)):
+                for name, values in mine.items():
+                    values[..., share] = others[name][..., share]
+            self._probabilities |= probabilities
+            self._is_cross_entropy &= plain
 
     def products(self) -> np.ndarray:
         """Return the inner products [layer, n, n] of the displacements over each tensor."""
@@ -123,7 +141,9 @@ class FrozenMeasures:
             "layer_weight": weight,
         }
         if self._probabilities:
-            found["true_probability"] = np.concatenate(self._probabilities)
+            found["true_probability"] = np.concatenate(
+                [self._probabilities[batch] for batch in sorted(self._probabilities)]
+            )
             found["effective_share"] = numbers["effective_share"]
         perturbation = self.displacer.perturbation
         if perturbation.has_own_loss and "followed" not in self._stacks:
@@ -162,6 +182,11 @@ class FrozenMeasures:
                 [agreement_of(part, seed).mean_cosine for part in (against, rest)]
             ),
         }
+
+
+def held_by(ranks: Ranks, batches: int) -> range:
+    """Return the batches whose vectors a process keeps: the first has to have all in the end."""
+    return range(batches) if ranks.first else ranks.share(batches)
 
 
 def _kinds_of_vectors(perturbation: Perturbation) -> tuple[str, ...]:

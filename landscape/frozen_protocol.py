@@ -19,11 +19,13 @@ from landscape.frozen import (
     draw_burn_in,
     flat_array,
     prepare_model,
+    target_generator,
 )
-from landscape.frozen_measures import FrozenMeasures
+from landscape.frozen_measures import FrozenMeasures, held_by
 from landscape.layer_directions import largest_layers
 from landscape.objectives import Objective
 from landscape.perturbations import Perturbation
+from landscape.ranks import Ranks
 from landscape.results import Consistency
 from landscape.vector_stacks import VectorStack
 
@@ -45,6 +47,7 @@ def measure_consistencies(
     burn_in: int = BURN_IN,
     radius: float | None = None,
     budget: float = VECTOR_BYTES,
+    ranks: Ranks | None = None,
     progress: Progress | None = None,
 ) -> list[Consistency]:
     """Measure several perturbations by the frozen protocol.
@@ -64,12 +67,15 @@ def measure_consistencies(
         burn_in: See there.
         radius: See there.
         budget: See there; shared by all of them.
+        ranks: The processes that share the batches, of which all get the results of the first. Each
+            goes through all batches of the burn-in, as each step needs the one before.
         progress: See there.
 
     Raises:
         ValueError: As for `measure_consistency`.
         TypeError: As for `measure_consistency`.
     """
+    ranks = ranks or Ranks()
     memories = memories or [None] * len(perturbations)
     _check_settings(batches, batch_size, bn, burn_in, radius)
     if radius is not None:
@@ -81,40 +87,54 @@ def measure_consistencies(
     ]
     fresh = [d for d in displacers if d.perturbation.has_memory and d.memory is None]
     pieces = len(cover_data(objective, batch_size))
-    tell = _Told(progress, (burn_in if fresh else 0) + pieces + batches)
+    shares = len(ranks.share(pieces)) + len(ranks.share(batches))
+    tell = _Told(progress, (burn_in if fresh else 0) + shares)
     for inputs, targets in draw_burn_in(objective, burn_in if fresh else 0, batch_size, seed):
         passed = fresh[0].pass_forward(inputs, targets)
         for displacer in fresh:
             displacer.remember(displacer.follow(passed))
         tell()
-    full = displacers[0].full_gradient(objective, batch_size, tell)
+    full = displacers[0].full_gradient(objective, batch_size, ranks=ranks, told=tell)
     kind = np.float64 if objective.theta.dtype == torch.float64 else np.float32
     share = budget / (len(displacers) + 1)
-    gradients = VectorStack(batches, objective.layout.size, kind, budget=share)
+    held, size = held_by(ranks, batches), objective.layout.size
+    gradients = VectorStack(held, size, kind, budget=share)
+    common = {"batches": batches, "ranks": ranks, "budget": share}
     measures = [
-        FrozenMeasures(displacer, objective.layout, gradients, full, budget=share)
+        FrozenMeasures(displacer, objective.layout, gradients, full, **common)
         for displacer in displacers
     ]
     for batch, (inputs, targets) in enumerate(draw_batches(objective, batches, batch_size, seed)):
+        if batch not in ranks.share(batches):
+            continue
+        for displacer in displacers:
+            displacer.generator = target_generator(seed, batch)
         passed = displacers[0].pass_forward(inputs, targets)
         gradients[batch] = flat_array(passed.gradient)
         followed = [displacer.follow(passed) for displacer in displacers]
         for measure, along in zip(measures, followed, strict=True):
             measure.add(batch, passed, along, measure.displacer.displace(passed, along))
         tell()
+    ranks.collect(gradients, batches)
+    for measure in measures:
+        measure.collect(ranks)
+    if not ranks.first:
+        return ranks.agree(None)
     facts = _frozen_facts(objective, bn, batches, batch_size, pieces)
     if radius is not None:
         facts["radius"] = radius
-    return [
-        _frozen_result(
-            measure,
-            facts | ({"burn_in": burn_in} if measure.displacer in fresh else {}),
-            step=np.full(batches, step),
-            batch_size=batch_size,
-            seed=seed,
-        )
-        for measure in measures
-    ]
+    return ranks.agree(
+        [
+            _frozen_result(
+                measure,
+                facts | ({"burn_in": burn_in} if measure.displacer in fresh else {}),
+                step=np.full(batches, step),
+                batch_size=batch_size,
+                seed=seed,
+            )
+            for measure in measures
+        ]
+    )
 
 
 def matched(perturbation: Perturbation, radius: float) -> Perturbation:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, distributed
 
@@ -15,6 +16,7 @@ from landscape.work import shard_of_environment
 
 if TYPE_CHECKING:
     from landscape.operators import Operator
+    from landscape.vector_stacks import VectorStack
 
 _PATIENCE = timedelta(hours=2)  # a rank may take long over its batches; a dead one is seen at once
 
@@ -75,6 +77,22 @@ class Ranks:
         held: list[Any] = [None] * self.world
         distributed.all_gather_object(held, value)
         return held
+
+    def collect(self, rows: "VectorStack", count: int) -> None:
+        """Bring vectors, of which each process holds its share of `count`, to the first.
+
+        One at a time, so that no process needs room for more than the first has anyway.
+        """
+        for row in range(count):
+            owner = row % self.world
+            if owner == 0:
+                continue
+            if self.rank == owner:
+                distributed.send(torch.from_numpy(np.array(rows[row])), dst=0)
+            elif self.first:
+                held = torch.from_numpy(np.empty_like(rows[row]))
+                distributed.recv(held, src=owner)
+                rows[row] = held.numpy()
 
     def agree(self, value: Any) -> Any:
         """What the first process says; for what hangs on clocks, memory or files."""

@@ -10,13 +10,13 @@ from landscape.directions import inner_products
 
 
 class VectorStack:
-    """Vectors `[n, param]`, written one by one.
+    """Vectors `[n, param]`, or the share of them that one process has, written one by one.
 
     Beyond the budget they lie in a file without a name in the folder for temporary files (`TMPDIR`
     chooses it), which is gone with the stack.
 
     Args:
-        count: Vectors.
+        held: Which vectors, by number.
         size: Numbers of each.
         dtype: float32 or float64.
         budget: Bytes that may lie in memory.
@@ -25,8 +25,11 @@ class VectorStack:
         ValueError: There is no room for the file.
     """
 
-    def __init__(self, count: int, size: int, dtype: type | np.dtype, *, budget: float) -> None:
-        shape, wanted = (count, size), count * size * np.dtype(dtype).itemsize
+    def __init__(
+        self, held: Sequence[int], size: int, dtype: type | np.dtype, *, budget: float
+    ) -> None:
+        self._places = {row: place for place, row in enumerate(held)}
+        shape, wanted = (len(held), size), len(held) * size * np.dtype(dtype).itemsize
         self.in_memory = wanted <= budget
         if self.in_memory:
             self.rows = np.full(shape, np.nan, dtype)
@@ -37,7 +40,11 @@ class VectorStack:
 
     def __setitem__(self, row: int, vector: np.ndarray) -> None:
         """Write a vector `[param]`."""
-        self.rows[row] = vector
+        self.rows[self._places[row]] = vector
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """Return a vector `[param]`."""
+        return self.rows[self._places[row]]
 
     def products(self, other: "VectorStack", parts: Sequence[slice]) -> np.ndarray:
         """Return the inner products `[part, n, n]` with another stack, over each range of columns.

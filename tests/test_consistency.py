@@ -352,6 +352,7 @@ def test_the_frozen_protocol_takes_metrics_ascent_steps_and_random_targets():
         inputs = torch.cat([x for x, _ in objective.batches])
         targets = torch.cat([y for _, y in objective.batches])
         drawn = torch.randint(40, (3, 9), generator=torch.Generator().manual_seed(3))
+        moves = []
         for norm, indices in zip(result.norms, drawn, strict=True):
             net = make_net()
             optimizer = SAM(
@@ -362,6 +363,8 @@ def test_the_frozen_protocol_takes_metrics_ascent_steps_and_random_targets():
                 optimizer.first_step(zero_grad=True)
             move = torch.cat([m.flatten() for m in optimizer.displacement])
             assert norm == pytest.approx(move.norm().item(), rel=1e-10)
+            moves.append((move / move.norm()).numpy())
+        np.testing.assert_allclose(result.cosines, np.stack(moves) @ np.stack(moves).T, atol=1e-10)
     first, again = (measure_consistency(objective, aace(mode="rand"), **settings) for _ in "12")
     assert first.digest == again.digest
     other = measure_consistency(objective, aace(), **settings)

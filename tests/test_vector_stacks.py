@@ -10,7 +10,7 @@ PARTS = [slice(0, 3), slice(3, 40), slice(40, 50)]
 @pytest.mark.parametrize("budget", [1e6, 0.0])
 def test_products_are_those_of_the_vectors_wherever_they_lie(budget):
     vectors = np.random.default_rng(0).normal(size=(2, 6, 50)).astype(np.float32)
-    stacks = [VectorStack(6, 50, np.float32, budget=budget) for _ in "ab"]
+    stacks = [VectorStack(range(6), 50, np.float32, budget=budget) for _ in "ab"]
     for stack, rows in zip(stacks, vectors, strict=True):
         assert stack.in_memory == (budget > 0)
         for row, vector in enumerate(rows):
@@ -24,4 +24,11 @@ def test_products_are_those_of_the_vectors_wherever_they_lie(budget):
 
 def test_vectors_without_room_are_refused_before_anything_is_measured():
     with pytest.raises(ValueError, match="need room in"):
-        VectorStack(1000, 10**15, np.float32, budget=0)
+        VectorStack(range(1000), 10**15, np.float32, budget=0)
+
+
+def test_a_share_of_the_vectors_goes_by_their_own_numbers():
+    stack = VectorStack(range(1, 6, 2), 4, np.float32, budget=1e6)
+    stack[3] = np.arange(4)
+    assert stack.rows.shape == (3, 4)
+    assert stack[3].tolist() == stack.rows[1].tolist() == [0, 1, 2, 3]
