@@ -208,7 +208,8 @@ class Offset(Result):
     """Mean task loss of each, in nats."""
     accuracy: np.ndarray = axes("curve a")
     temperature: np.ndarray = axes("a", empty=True)
-    """Fitted at each place on one half of the test data, used on the other, and the other way."""
+    """Fitted at each place on one half of the test data, used on the other, and the other way: the
+    mean of both."""
     ece: np.ndarray = axes("a", empty=True)
     """Expected calibration error on the test data."""
     minimum: np.ndarray = axes("curve")

@@ -61,7 +61,8 @@ def measure_offset(
         batch_size: Samples in each.
         seed: Seed of the batches, the halves and the bootstrap.
         test: The same loss over the test data, where there are.
-        points: Places on the line, at least 5; those nearest to 0 and 1 are moved there.
+        points: Places on the line, evenly, at least 5; 0 and 1 are added, or take the place of one
+            that lies within a quarter of a step.
         extent: Ends of the line in multiples of the mean ε; w is 0, w + ε is 1.
         memory: Of VaSSO and F-SAM; by default what 50 other batches leave.
         step: Updates made before, noted in the result.
@@ -84,11 +85,11 @@ def measure_offset(
     mean = torch.zeros(objective.theta.numel(), dtype=torch.float64)
     for done, batch in enumerate(drawn, start=1):
         mean += torch.from_numpy(flat_array(displacer(*batch).moves)) / batches
-        _tell(progress, done, batches + points)
+        _tell(progress, done, batches + len(alpha))
     line = _Line(objective, test, seed)
     for done, a in enumerate(alpha, start=1):
         line.measure(objective.theta + (a * mean).to(objective.theta))
-        _tell(progress, batches + done, batches + points)
+        _tell(progress, batches + done, batches + len(alpha))
     facts: dict[str, Any] = {name: objective.facts[name] for name in _KEPT} | {
         "displacement_bn": "batch",
         "batches": batches,
@@ -253,15 +254,11 @@ def _places(points: int, extent: tuple[float, float]) -> np.ndarray:
         raise ValueError(f"points must be at least 5, to see a minimum between, got {points}")
     if not (-math.inf < low <= 0 and 1 <= high < math.inf):
         raise ValueError(f"extent must hold 0, which is w, and 1, w + ε, got {low} .. {high}")
+    step = (high - low) / (points - 1)
     alpha = np.linspace(low, high, points)
-    at = [int(np.abs(alpha - place).argmin()) for place in (0, 1)]
-    if at[0] == at[1]:
-        raise ValueError(
-            f"0 and 1 need places of their own, got {points} places on {low} .. {high}; take more "
-            "points or a shorter extent"
-        )
-    alpha[at] = 0, 1
-    return alpha
+    # A place close by would make a parabola of rounding errors.
+    apart = np.minimum(np.abs(alpha), np.abs(alpha - 1)) > step / 4
+    return np.sort(np.concatenate([alpha[apart], [0.0, 1.0]]))
 
 
 def _tell(progress: Progress | None, done: int, total: int) -> None:

@@ -194,7 +194,7 @@ def test_aace_is_measured_at_the_same_batches_and_the_objective_is_untouched():
 
 def test_a_direction_with_a_memory_has_that_of_fifty_other_batches_unless_one_is_given():
     inputs = normal(30, 0)
-    asked = {"batches": 3, "batch_size": 5, "seed": 7, "eigenvectors": 0, "transfer": 0}
+    asked = {"batches": 3, "batch_size": 5, "seed": 7, "transfer": 0}
     result = measure_rise(quadratic(inputs), vasso(0.2, theta=0.3), **asked)
     still = MATRIX @ WEIGHTS
     memory = None
@@ -205,6 +205,8 @@ def test_a_direction_with_a_memory_has_that_of_fifty_other_batches_unless_one_is
     moves *= 0.2 / np.linalg.norm(moves, axis=1, keepdims=True)
     np.testing.assert_allclose(result.first_order[0, 0], (slopes * moves).sum(1), rtol=1e-9)
     assert result.facts["burn_in"] == 50
+    curved = (moves @ MATRIX * moves).sum(1) / 0.2**2  # not that of the gradient, as for SAM
+    np.testing.assert_allclose(result.rayleigh, curved, rtol=1e-9)
     given = measure_rise(
         quadratic(inputs), vasso(0.2, theta=0.3), memory=[torch.zeros(3).double()], **asked
     )
