@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: help setup browser demo test soak check format pictures study gpu-check bench-surface bench-refinement bench-curvature bench-consistency bench-recording clean bench-training
+.PHONY: help setup browser demo test soak check format pictures study gpu-check bench-surface bench-refinement bench-curvature bench-consistency bench-recording bench-directions clean bench-training
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -67,6 +67,9 @@ bench-consistency: setup ## the frozen protocol on ResNet-20; writes benchmarks/
 
 bench-recording: setup ## what recording adds to a SAM step; writes benchmarks/recording/
 	@$(BIN)/python benchmarks/bench_recording.py $(BENCH)
+
+bench-directions: setup ## time and memory of the directions of 78,200 steps; writes benchmarks/directions/
+	@$(BIN)/python benchmarks/bench_directions.py $(BENCH)
 
 bench-training: setup ## steps of the SAM family in steps of SGD, images a second; writes benchmarks/training/
 	@$(BIN)/python benchmarks/bench_training.py $(BENCH)

@@ -30,6 +30,8 @@ from .panes import found
 from .store import AnyRun, MissingError, Store, checkpoint_of
 
 _MAPS = ("surface", "surface3d")
+_STORED = {"surface3d": "surface", "rotation": "directions"}
+"""Kinds of figures that are drawn of results of another kind."""
 _TYPES = {
     "csv": "text/csv; charset=utf-8",
     "h5": "application/x-hdf5",
@@ -99,13 +101,13 @@ def result_data(store: Store, run_id: str, kind: str, key: str, form: str) -> fl
 def result_figure(store: Store, run_id: str, kind: str, key: str, form: str) -> flask.Response:
     """The paper figure of one result."""
     run = store.run(run_id)
-    stored = store.find(run, "surface" if kind == "surface3d" else kind, key)
+    stored = store.find(run, _STORED.get(kind, kind), key)
     shown = "cosines" if kind == "consistency" else kind
     drawing = drawing_of_result(store.load(stored), shown)
-    style: dict[str, Any] = {} if shown == "cosines" else {"color": run.color}
+    style: dict[str, Any] = {} if shown in ("cosines", "rotation") else {"color": run.color}
     if isinstance(run, JointFolder) and shown in _MAPS:
         style["color"] = store.colors(drawing.subject.path_labels)
-    if shown in (*_MAPS, "trajectory"):
+    if shown in (*_MAPS, "directions", "trajectory"):
         style["drops"] = _drops(store, run)
     if shown == "density":
         alike = measured.alike(store, run, stored)

@@ -197,7 +197,7 @@ class _Windows:
         more = np.einsum("ij,ij->i", vectors[later], vectors[earlier], dtype=np.float64)
         cosines = np.concatenate([column[measured], more])
         if not len(cosines):
-            return (np.nan,) * 4
+            return np.nan, np.nan, np.nan, np.nan
         low, high = _quantiles(cosines, (0.05, 0.95))
         error = 0.0
         if len(more) and not self._source.exact:
@@ -206,7 +206,7 @@ class _Windows:
 
     def result(self, run: Run, window: int | str) -> Directions:
         """Put the windows together."""
-        columns = {name: np.array(values) for name, values in self._columns.items()}
+        columns: dict[str, Any] = {n: np.array(values) for n, values in self._columns.items()}
         shares = columns.pop("effective_share")
         if np.isfinite(shares).any():
             columns["effective_share"] = shares
@@ -225,7 +225,7 @@ class _Windows:
         return Directions(
             **columns,
             perturbation=str(run.provenance.get("perturbation") or run.method),
-            lags=self._lags,
+            lags=np.array(self._lags),
             matrix=matrix,
             matrix_error=self._error((1 - matrix**2) / np.sqrt(self._source.numbers)),
             pairs=pairs,

@@ -78,8 +78,8 @@ class SignFlips:
         count, squares = len(unit), np.empty(DRAWS)
         for start in range(0, DRAWS, _PART):
             part = slice(start, start + _PART)
-            signs = self._random.integers(0, 2, (_PART, count), np.int8) * np.float32(2) - 1
-            sums = signs.astype(np.float32) @ unit
+            drawn = self._random.integers(0, 2, (len(squares[part]), count), np.int8)
+            sums = (2 * drawn.astype(np.float32) - 1) @ unit
             squares[part] = _squares(sums)
             self._sums[part] += sums
         return _central(squares, count)

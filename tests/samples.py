@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from direction_samples import directions
 from run_curvature import curvature_results
 
 from landscape.layouts import Entry, Layout
@@ -303,6 +304,8 @@ def _results(
     if method != "SGD":
         label = "AACE ρ=0.2" if method == "SAM+AACE" else "SAM ρ=0.05"
         results.append(_consistency("online", label, STEPS, rng, facts | last))
+        more = facts | last | {"window": "epoch", "vectors": "sketches of 4096 numbers"}
+        results.append(directions(_AGREEMENT[label], 4, perturbation=label, facts=more))
     return results
 
 
