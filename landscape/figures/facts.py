@@ -14,6 +14,7 @@ from landscape.figures.curvature_facts import (
     stability_rows,
     trace_rows,
 )
+from landscape.figures.direction_words import consistency_more, offset_rows, rise_rows_told
 from landscape.figures.estimate_words import between
 from landscape.figures.numbers import count, number, short
 from landscape.figures.plane_words import Rows, evaluation_rows, fact, plane_rows
@@ -24,8 +25,10 @@ from landscape.results import (
     Curvature,
     Curve,
     Density,
+    Offset,
     Profile,
     Result,
+    Rise,
     Sharpness,
     Spectrum,
     Stability,
@@ -218,6 +221,7 @@ def _consistency_rows(result: Consistency) -> Rows:
         ("Error of sketches", number(error) if np.isfinite(error) else ""),
         ("Null", f"{number(null[0])} to {number(null[1])}" if np.isfinite(null).all() else ""),
         ("Resultant length", number(result.resultant_length)),
+        *consistency_more(result),
     ]
 
 
@@ -242,6 +246,8 @@ _OWN_ROWS: dict[type[Result], Callable[[Any], Rows]] = {
     Stability: stability_rows,
     Curvature: curvature_rows,
     Consistency: _consistency_rows,
+    Rise: rise_rows_told,
+    Offset: offset_rows,
     Trajectory: _trajectory_rows,
     Comparison: comparison_rows,
 }
