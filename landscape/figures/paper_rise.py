@@ -110,7 +110,7 @@ def draw_panels(
 
 
 def _key(panels: Sequence[Panel]) -> str:
-    """What line styles mean, once where it is the same in all panels, else what is dotted in each."""
+    """What line styles mean, once where it is the same in all panels, else what is dotted."""
     keys = list(dict.fromkeys(panel.key for panel in panels if panel.key))
     if len(keys) == 1:
         return keys[0]

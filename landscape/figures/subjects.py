@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from landscape.figures.alignments import trained_with
+from landscape.figures.alignments import perturbation_color, trained_with
 from landscape.figures.scales import lr_drops
 from landscape.results import Result
 from landscape.runs import Run, StoredResult, read_stored
@@ -28,6 +28,13 @@ DRAWN = {
     "eigenvalues": "draw_eigenvalues",
     "consistency": "draw_consistency",
     "cosines": "draw_cosines",
+    "shares": "draw_shares",
+    "components": "draw_components",
+    "tensors": "draw_tensors",
+    "rise": "draw_rise",
+    "transfer": "draw_rise",
+    "alignment": "draw_rise",
+    "offset": "draw_offset",
     "trajectory": "draw_trajectory",
     "steps": "draw_steps",
     "comparison": "draw_comparison",
@@ -48,12 +55,20 @@ _STORED = {
     "eigenvalues": "spectrum",
     "layers": "curvature",
     "cosines": "consistency",
+    "shares": "consistency",
+    "components": "consistency",
+    "tensors": "consistency",
+    "transfer": "rise",
+    "alignment": "rise",
 }
+_PARTS = {"transfer": {"part": "transfer"}, "alignment": {"part": "curvature"}}
 _COMMANDS = {"density": "spectrum", "trace": "spectrum", "comparison": "compare"}
 _COLORLESS = ("cosines", "layers")
 _TOGETHER = ("joint", "minima")
-_WITH_DROPS = ("surface", "surface3d", "eigenvalues", "curvature", "consistency", "trajectory")
-_PERTURBATIONS = ("SAM", "AACE", "USAM")
+_WITH_DROPS = (
+    *("surface", "surface3d", "eigenvalues", "curvature", "consistency", "trajectory"),
+    *("shares", "components", "rise", "alignment"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +102,7 @@ def drawing_of_result(result: Result, kind: str | None = None) -> Drawing:
     kind = check_kind(kind or result.kind)
     if _STORED.get(kind, kind) != result.kind or kind == "eigenvalues":
         raise ValueError(f"a figure {kind!r} can't be made of one {result.kind!r} result")
-    return Drawing(function=DRAWN[kind], subject=result)
+    return Drawing(function=DRAWN[kind], subject=result, style=dict(_PARTS.get(kind, {})))
 
 
 def drawing_of_runs(
@@ -269,12 +284,13 @@ def _choose_consistency(runs: Sequence[Run], question: Question) -> Choice:
 
     A run that trained with no perturbation is left out beside runs that did.
     """
+    style = _PARTS.get(question.kind, {})
     if len(runs) == 1:
         groups = _by_perturbation(_stored(runs[0], question))
         if not groups:
             return _choose_newest(runs, replace(question, kind="cosines"))
-        items = [(label, _perturbation_color(label), group) for label, group in groups.items()]
-        return items, {}
+        items = [(label, perturbation_color(label), group) for label, group in groups.items()]
+        return items, dict(style)
     groups = [_by_perturbation(_stored(run, question)) for run in runs]
     asked = "perturbation" in question.wanted
     chosen = [
@@ -287,25 +303,25 @@ def _choose_consistency(runs: Sequence[Run], question: Question) -> Choice:
             "no run was trained with a perturbation whose consistency is stored; "
             "draw one run at a time"
         )
-    return _items([run for run, _ in chosen], [group for _, group in chosen]), {}
+    return _items([run for run, _ in chosen], [group for _, group in chosen]), dict(style)
+
+
+def _choose_offset(runs: Sequence[Run], question: Question) -> Choice:
+    """The line scan of the last checkpoint measured: one per perturbation, or per run its own."""
+    items, _ = _choose_consistency(runs, question)
+    return [(label, color, group[-1]) for label, color, group in items], {}
 
 
 def _by_perturbation(found: Sequence[StoredResult]) -> dict[str, list[Result]]:
     """Results of the frozen protocol by perturbation, newest per checkpoint."""
     groups: dict[str, list[StoredResult]] = {}
     for stored in found:
-        if stored.options.get("protocol") == "frozen":
+        if stored.options.get("protocol", "frozen") == "frozen":
             groups.setdefault(str(stored.options.get("perturbation", "")), []).append(stored)
     return {
         label: [stored.load() for _, stored in _by_checkpoint(group)]
-        for label, group in sorted(groups.items(), key=lambda item: _perturbation_color(item[0]))
+        for label, group in sorted(groups.items(), key=lambda item: perturbation_color(item[0]))
     }
-
-
-def _perturbation_color(label: str) -> int:
-    """SAM's perturbation is drawn in the first color, AACE's in the second."""
-    name = label.upper().split(" ")[0]
-    return _PERTURBATIONS.index(name) if name in _PERTURBATIONS else len(_PERTURBATIONS)
 
 
 def _own(run: Run, groups: dict[str, list[Result]]) -> list[Result]:
@@ -336,6 +352,10 @@ _CHOICES: dict[str, Callable[[Sequence[Run], Question], Choice]] = {
     "comparison": _choose_joint,
     "density": _choose_density,
     "eigenvalues": _choose_eigenvalues,
-    "consistency": _choose_consistency,
+    **dict.fromkeys(
+        ("consistency", "shares", "components", "tensors", "rise", "transfer", "alignment"),
+        _choose_consistency,
+    ),
+    "offset": _choose_offset,
     "steps": _choose_steps,
 }
