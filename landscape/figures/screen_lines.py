@@ -64,6 +64,8 @@ def plot_panel(
     steps["range"] = [low - _ROOM / 2 * high, high]
     figure.update_xaxes(steps)
     figure.update_yaxes(axis, **zero_line(theme))
+    widest = max(len(label) for label in axis["ticktext"])
+    figure.update_layout(margin={"l": max(54, 26 + 6.5 * widest)})
     add_selected_step(figure, selected, theme)
     return figure
 
