@@ -82,7 +82,7 @@ def parts_card(page: Any) -> Card:
         return figures.plot_components(items, part=part, **_over_steps(page))
 
     kept = [
-        _pane(page, part, title, note, lambda p=part: draw(p))
+        _pane(page, f"part {part}", title, note, lambda p=part: draw(p))
         for part, (title, note) in _PARTS.items()
     ]
     names = max((r.component_names for _, _, g in items for r in g), key=len, default=())
