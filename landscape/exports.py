@@ -247,7 +247,7 @@ def _panels(drawing: Drawing) -> Sequence[str] | None:
         "draw_layers": ("layers",),
         "draw_curvature": ("eigenvalues", "trace"),
         "draw_shares": ("shares",),
-        "draw_components": ("components",),
+        "draw_components": drawing.style.get("parts", ("components",)),
         "draw_tensors": ("tensors",),
         "draw_rise": (drawing.style.get("part", "rise"),),
     }

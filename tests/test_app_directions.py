@@ -20,7 +20,7 @@ STEP = CHECKPOINTS[4]
 ROWS = (
     *("agreement", "part components", "part agreement", "part radial"),
     *("rise same batch", "rise another batch", "rise test batch"),
-    *("steep share", "steep cosine", "steep rayleigh", "norms", "cosine_gradient"),
+    *("steep share", "steep cosine", "steep rayleigh", "norms", "relative", "cosine_gradient"),
     *("shares", "probability", "matrix SAM ρ=0.05", "matrix AACE ρ=0.2"),
     *("transfer SAM ρ=0.05", "transfer AACE ρ=0.2", "offset training", "offset test"),
     *("tensors SAM ρ=0.05", "tensors AACE ρ=0.2"),
@@ -162,7 +162,7 @@ def test_numbers_stand_beside_their_reference(store: Store) -> None:
     view = page(store, step=STEP)
     told = text_of(list(view.inspector))
     for words in (
-        "cos(ε, w)",
+        "effective share",
         "to first order",
         "of the gradient",
         "minimum, training",

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from direction_samples import frozen, offset, rise
+from samples import CHECKPOINTS, make_runs
 
 from landscape import figures
 from landscape.exports import draw_and_save, redraw
@@ -91,6 +92,9 @@ def test_radial_and_gradient_hold_the_measured_cosines():
     gradient = interactive.plot_components(both(), part="gradient")
     full = trace(gradient, "AACE ρ=0.2, all data")
     assert full.y[1] == pytest.approx(frozen(0.6, 240).cosine_full.mean())
+    relative = interactive.plot_components(both(), part="relative")
+    whole = np.linalg.norm(frozen().layer_weight)
+    assert trace(relative, "AACE ρ=0.2").y[1] == pytest.approx(frozen().norms.mean() / whole)
     with pytest.raises(ValueError, match="part must be one of components"):
         interactive.plot_components(both(), part="parts")
 
@@ -273,6 +277,7 @@ SCREEN = {
 PAPER = {
     "shares": lambda **k: paper.draw_shares(both(), **k),
     "components": lambda **k: paper.draw_components(both(), **k),
+    "norms": lambda **k: paper.draw_components(both(), parts=("norms", "relative"), **k),
     "rise": lambda **k: paper.draw_rise(rises(), drops=[(240.0, 0.01)], **k),
     "one rise": lambda **k: paper.draw_rise(rise(), **k),
     "transfer": lambda **k: paper.draw_rise(rises(), part="transfer", **k),
@@ -338,6 +343,7 @@ def test_captions_say_values_batches_batch_norm_and_seed():
         caption(rise(), panels=("curvature",)),
         caption(frozen(), panels=("shares",)),
         caption(frozen(), panels=("components",)),
+        caption(frozen(), panels=("norms",)),
         caption(frozen(), panels=("tensors",)),
     ):
         assert "12 batches" in told
@@ -380,27 +386,8 @@ def test_tables_hold_one_row_per_place_radius_and_batch():
     assert layers["share"].sum() == pytest.approx(1.0)
 
 
-def stored_run(folder: Path) -> Path:
-    from samples import make_runs
-
-    path = make_runs(folder / "runs", ("aace",)) / "aace"
-    facts = {"run": Run(path).id}
-    for label, up in (("SAM ρ=0.05", 1.0), ("AACE ρ=0.2", -1.0)):
-        for step in (0, 120, 240):
-            options = {"perturbation": label, "checkpoint": step}
-            more = {"perturbation": label, "options": options}
-            seen = facts | {"checkpoint": step}
-            rise(up=up, step=step, facts=seen, **more).save(
-                path / "results" / f"rise-{label[0]}{step}.h5"
-            )
-            offset(up * -0.4, step=step, facts=seen, **more).save(
-                path / "results" / f"offset-{label[0]}{step}.h5"
-            )
-    return path
-
-
 def test_a_command_draws_each_kind_of_a_run_and_again_from_its_recipe(tmp_path: Path):
-    path = stored_run(tmp_path)
+    path = make_runs(tmp_path / "runs", ("aace",)) / "aace"
     drawn = drawing_of_runs([Run(path)], "offset")
     assert [(label, color) for label, color, _ in drawn.subject] == [
         ("SAM ρ=0.05", 0),
@@ -408,8 +395,9 @@ def test_a_command_draws_each_kind_of_a_run_and_again_from_its_recipe(tmp_path: 
     ]
     assert {result.step for _, _, result in drawn.subject} == {240}
     over = drawing_of_runs([Run(path)], "transfer")
-    assert [r.step for r in over.subject[0][2]] == [0, 120, 240]
-    for kind, part in (("rise", "L(w + ε)"), ("transfer", "row"), ("alignment", "eigenvectors")):
+    assert [r.step for r in over.subject[0][2]] == list(CHECKPOINTS[::2])
+    kinds = {"rise": "L(w + ε)", "transfer": "row", "alignment": "eigenvectors", "norms": "Length"}
+    for kind, part in kinds.items():
         out = tmp_path / kind
         written = draw_and_save([path, kind], formats="svg", out=out)
         recipe = json.loads(out.with_suffix(".json").read_text())

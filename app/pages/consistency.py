@@ -27,6 +27,7 @@ _KINDS = {
     "consistency": "Consistency",
     "shares": "How samples count",
     "components": "Parts of ε",
+    "norms": "Length of ε",
     "tensors": "Layer by layer",
 }
 _OF_RISE = {"rise": "Loss rise", "transfer": "Transfer", "alignment": "Curvature along ε"}

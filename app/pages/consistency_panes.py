@@ -37,6 +37,11 @@ _PARTS = {
     "agreement": ("Parts alone", "mean cosine c̄"),
     "radial": ("Radial share", "cos(ε, w)"),
 }
+_LENGTHS = (
+    ("norms", "norms", "‖ε‖"),
+    ("relative", "relative", "‖ε‖ / ‖w‖"),
+    ("cosine_gradient", "gradient", "cos(ε, ∇L)"),
+)
 _STEEP = {
     "share": ("Top eigenspace", "share of ε²"),
     "cosine": ("First eigenvector", "|cosine|"),
@@ -136,14 +141,15 @@ def length_card(page: Any) -> Card:
     """How long ε is, and where the gradient is."""
     items = page.groups("consistency")
 
-    def gradient() -> Any:
-        if not component_panel(items, "gradient").known:
+    def draw(part: str) -> Any:
+        if not component_panel(items, part).known:
             raise MissingError("No cosine gradient was measured.")
-        return figures.plot_components(items, part="gradient", **_over_steps(page))
+        return figures.plot_components(items, part=part, **_over_steps(page))
 
     kept = [
-        _pane(page, "norms", "‖ε‖", "median, range of batches", lambda: _norms(page, items)),
-        _pane(page, "cosine_gradient", "cos(ε, ∇L)", "gradient of the task loss", gradient),
+        _pane(page, name, title, "", lambda p=part: draw(p))
+        for name, part, title in _LENGTHS
+        if part != "relative" or component_panel(items, part).known
     ]
     return Card(panes=kept, height=_LINES, footer=keys_of(items, "own batch", "all data"))
 
@@ -170,12 +176,6 @@ def weights_card(page: Any) -> list[Card]:
         ),
     ]
     return [Card(panes=kept, height=_LINES, footer=keys_of(items))]
-
-
-def _norms(page: Any, items: list) -> Any:
-    figure = figures.plot_norms(items, drops=page.drops, selected=page.step, theme=page.theme)
-    figure.layout.annotations = ()  # the footer names the lines
-    return figure.update_layout(margin={"r": 20, "t": 8})
 
 
 def transfer_card(page: Any) -> list[Card]:

@@ -75,7 +75,7 @@ def offset_subject(result: Offset, whom: str) -> str:
 
 
 def part_subject(result: Consistency, whom: str, parts: Sequence[str]) -> str:
-    """What a figure of one aspect of directions shows: "shares", "components" or "tensors"."""
+    """What a figure of "shares", "components", "norms" or "tensors" of directions shows."""
     name = result.perturbation or "the"
     batches = _batches(result.facts, len(result.step))
     about = f"{name} perturbations of {batches} at frozen weights{whom}"
@@ -86,6 +86,11 @@ def part_subject(result: Consistency, whom: str, parts: Sequence[str]) -> str:
             f"that is followed, 1 − p or p of the true class: {about}, mean {share}; beside it the "
             f"probability of the true class of {count(result.true_probability.size)} samples. "
             "Bars: 95 % t-intervals over batches."
+        )
+    if "norms" in parts:
+        return (
+            f"Length of ε, {about}: mean ‖ε‖ {_mean(result.norms)}, and as a part of the length of "
+            "the weights w. Bars: 95 % t-intervals over batches."
         )
     if "tensors" in parts:
         return (

@@ -16,6 +16,7 @@ Whole = tuple[str, int, list[Any]]
 """Label, color index and results of one perturbation in order of steps."""
 
 COMPONENTS = ("components", "agreement", "radial", "gradient")
+LENGTHS = ("norms", "relative")
 _BINS = 25
 QUANTITIES = ("share", "cosine", "rayleigh")
 
@@ -100,6 +101,19 @@ def _of(name: str) -> Callable[[Any], np.ndarray]:
     return lambda result: getattr(result, name)
 
 
+def _relative(result: Consistency) -> np.ndarray:
+    """‖ε‖ / ‖w‖ of every batch; empty where the lengths of the layers are not known."""
+    whole = float(np.sqrt(np.sum(result.layer_weight**2)))
+    return result.norms / whole if whole > 0 else np.empty(0)
+
+
+_PLAIN: dict[str, tuple[str, str, Callable[[Any], np.ndarray]]] = {
+    "radial": ("Radial share", "cos(ε, w)", _of("radial")),
+    "norms": ("Length", "‖ε‖", _of("norms")),
+    "relative": ("Relative length", "‖ε‖ / ‖w‖", _relative),
+}
+
+
 def share_panel(runs: Sequence[Whole]) -> Panel:
     """Effective share of a batch's samples by the weights of the loss that is followed."""
     lines = [
@@ -121,16 +135,18 @@ def probability_shares(result: Consistency) -> tuple[np.ndarray, np.ndarray, int
 
 
 def component_panel(runs: Sequence[Whole], part: str) -> Panel:
-    """What ε is made of: one of `COMPONENTS`.
+    """What ε is made of, or how long it is: one of `COMPONENTS` or `LENGTHS`.
 
     Raises:
         ValueError: If there is no such part.
     """
-    if part not in COMPONENTS:
-        raise ValueError(f"part must be one of {', '.join(COMPONENTS)}, got {part!r}")
-    if part == "radial":
-        lines = [Line(label=n, color=i, curve=over_batches(g, _of("radial"))) for n, i, g in runs]
-        return Panel(title="Radial share", axis="cos(ε, w)", lines=tuple(lines))
+    if part not in (*COMPONENTS, *LENGTHS):
+        known = ", ".join((*COMPONENTS, *LENGTHS))
+        raise ValueError(f"part must be one of {known}, got {part!r}")
+    if part in _PLAIN:
+        title, axis, measure = _PLAIN[part]
+        lines = [Line(label=n, color=i, curve=over_batches(g, measure)) for n, i, g in runs]
+        return Panel(title=title, axis=axis, lines=tuple(lines))
     if part == "gradient":
         lines = [
             Line(

@@ -85,7 +85,8 @@ def draw_components(
         runs: One result, the results of one run, or (label, color, results) of each run.
         venue: Whose widths and type to use.
         parts: Of "components" (cosine of ε to its parts), "agreement" (mean pairwise cosine of each
-            part alone), "radial" (cosine to the weights), "gradient" (to the task-loss gradient).
+            part alone), "radial" (cosine to the weights), "gradient" (to the task-loss gradient),
+            "norms" and "relative" (‖ε‖, and as part of ‖w‖).
         drops: (step, lr) where the learning rate fell.
         color: Color index of a single run.
 

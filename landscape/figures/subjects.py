@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from landscape.figures.alignments import perturbation_color, trained_with
+from landscape.figures.measure_lines import LENGTHS
 from landscape.figures.scales import lr_drops
 from landscape.results import Result
 from landscape.runs import Run, StoredResult, read_stored
@@ -30,6 +31,7 @@ DRAWN = {
     "cosines": "draw_cosines",
     "shares": "draw_shares",
     "components": "draw_components",
+    "norms": "draw_components",
     "tensors": "draw_tensors",
     "rise": "draw_rise",
     "transfer": "draw_rise",
@@ -57,17 +59,26 @@ _STORED = {
     "cosines": "consistency",
     "shares": "consistency",
     "components": "consistency",
+    "norms": "consistency",
     "tensors": "consistency",
     "transfer": "rise",
     "alignment": "rise",
 }
-_PARTS = {"transfer": {"part": "transfer"}, "alignment": {"part": "curvature"}}
+_PARTS = {
+    "transfer": {"part": "transfer"},
+    "alignment": {"part": "curvature"},
+    "norms": {"parts": LENGTHS},
+}
 _COMMANDS = {"density": "spectrum", "trace": "spectrum", "comparison": "compare"}
+_BY_CHECKPOINT = (
+    *("consistency", "shares", "components", "norms", "tensors"),
+    *("rise", "transfer", "alignment"),
+)
 _COLORLESS = ("cosines", "layers")
 _TOGETHER = ("joint", "minima")
 _WITH_DROPS = (
     *("surface", "surface3d", "eigenvalues", "curvature", "consistency", "trajectory"),
-    *("shares", "components", "rise", "alignment"),
+    *("shares", "components", "norms", "rise", "alignment"),
 )
 
 
@@ -353,7 +364,16 @@ _CHOICES: dict[str, Callable[[Sequence[Run], Question], Choice]] = {
     "density": _choose_density,
     "eigenvalues": _choose_eigenvalues,
     **dict.fromkeys(
-        ("consistency", "shares", "components", "tensors", "rise", "transfer", "alignment"),
+        (
+            "consistency",
+            "shares",
+            "components",
+            "norms",
+            "tensors",
+            "rise",
+            "transfer",
+            "alignment",
+        ),
         _choose_consistency,
     ),
     "offset": _choose_offset,
