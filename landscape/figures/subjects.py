@@ -363,19 +363,7 @@ _CHOICES: dict[str, Callable[[Sequence[Run], Question], Choice]] = {
     "comparison": _choose_joint,
     "density": _choose_density,
     "eigenvalues": _choose_eigenvalues,
-    **dict.fromkeys(
-        (
-            "consistency",
-            "shares",
-            "components",
-            "norms",
-            "tensors",
-            "rise",
-            "transfer",
-            "alignment",
-        ),
-        _choose_consistency,
-    ),
+    **dict.fromkeys(_BY_CHECKPOINT, _choose_consistency),
     "offset": _choose_offset,
     "steps": _choose_steps,
 }
