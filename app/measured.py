@@ -21,6 +21,9 @@ SPECTRAL = ("spectrum", "density", "trace")
 KINDS = (*SPECTRAL, "curvature", "sharpness", "stability")
 """Kinds that the page of spectra shows."""
 
+DIRECTIONAL = ("consistency", "directions", "rise", "offset")
+"""Kinds that the page of consistency shows."""
+
 _TOLD = {"bn": "frozen", "loss": "task", "parameters": "", "weight_decay": 0.0, "adam": ""}
 """What else makes an operator another one, and its plain value."""
 

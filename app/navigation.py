@@ -51,7 +51,7 @@ def _count(store: Store, run: AnyRun, page: str) -> int | None:
     """How many results a page shows, as far as they are its own."""
     if page == "overview":
         return None
-    kinds = measured.KINDS if page == "spectrum" else (page,)
+    kinds = {"spectrum": measured.KINDS, "consistency": measured.DIRECTIONAL}.get(page, (page,))
     return sum(len(store.results(run, kind)) for kind in kinds)
 
 

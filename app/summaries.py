@@ -21,14 +21,14 @@ KINDS = (
     "curvature",
     "sharpness",
     "stability",
-    "consistency",
+    *measured.DIRECTIONAL,
     "trajectory",
 )
 """Kinds of results that are counted."""
 GROUPS = {
     "surface": ("surface",),
     "spectrum": measured.KINDS,
-    "consistency": ("consistency",),
+    "consistency": measured.DIRECTIONAL,
     "trajectory": ("trajectory",),
 }
 """What one icon stands for in the list of runs."""

@@ -41,7 +41,7 @@ _ON_PAGE = {
     "overview": ("step",),
     "surface": ("surface", "show", "quantity", "scale", "step"),
     "spectrum": ("view", "operator", "variant", "axis", "width", "step"),
-    "consistency": ("protocol", "step"),
+    "consistency": ("protocol", "radius", "step"),
 }
 _NAME = re.compile(r"[A-Za-z0-9]{1,64}")
 _TEXT = re.compile(r"[^\x00-\x1f]{1,64}")
@@ -69,6 +69,8 @@ class ViewState:
     show: str = "split"
     """Panes of the surface page: contour beside 3D, or one of them."""
     protocol: str = "frozen"
+    radius: int = 0
+    """Which length of ε loss rises are shown at; 0 is its own."""
     view: str = "spectrum"
     """Part of the page of spectra."""
     operator: str = "hessian"
@@ -95,6 +97,7 @@ _DEFAULTS = {item.name: item.default for item in fields(ViewState)}
 _SHOWN_ON = {
     "surface": ("profile", "trajectory"),
     "spectrum": ("density", "trace", "curvature", "sharpness", "stability"),
+    "consistency": ("directions", "rise", "offset"),
 }
 _VIEWS = {"curvature": "training", "sharpness": "sharpness", "stability": "stability"}
 
@@ -155,6 +158,8 @@ def _field(name: str, text: str) -> dict[str, object]:
         return {name: text} if text in _CHOICES[name] else {}
     if name == "step":
         return {name: int(text)} if re.fullmatch(r"[0-9]{1,12}", text) else {}
+    if name == "radius":
+        return {name: int(text)} if re.fullmatch(r"[0-9]{1,2}", text) else {}
     if name == "width":
         return {name: float(text)} if text in map(str, WIDTHS) else {}
     if name == "select":

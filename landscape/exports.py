@@ -245,8 +245,15 @@ def record(drawing: Drawing) -> tuple[dict[str, Any], dict[str, Result | Columns
 
 
 def _panels(drawing: Drawing) -> Sequence[str] | None:
-    """Which panels of curvature through training are drawn."""
-    chosen = {"draw_layers": ("layers",), "draw_curvature": ("eigenvalues", "trace")}
+    """Which panels of curvature through training are drawn, or which part of a result."""
+    chosen = {
+        "draw_layers": ("layers",),
+        "draw_curvature": ("eigenvalues", "trace"),
+        "draw_shares": ("shares",),
+        "draw_components": drawing.style.get("parts", ("components",)),
+        "draw_tensors": ("tensors",),
+        "draw_rise": (drawing.style.get("part", "rise"),),
+    }
     return drawing.style.get("panels") or chosen.get(drawing.function)
 
 

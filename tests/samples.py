@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from direction_samples import directions
+from direction_samples import directions, offset, rise
 from run_curvature import curvature_results
 
 from landscape.layouts import Entry, Layout
@@ -300,6 +300,10 @@ def _results(
     for step in CHECKPOINTS[::2]:
         here = facts | {"checkpoint": step}
         results.extend(_consistency("frozen", label, step, rng, here) for label in _AGREEMENT)
+        for label, up in (("SAM ρ=0.05", 1.0), ("AACE ρ=0.2", -1.0)):
+            told = {"facts": here, "options": {"perturbation": label}, "perturbation": label}
+            results.append(rise(up=up, step=step, **told))
+            results.append(offset(-0.4 * up, step=step, **told))
     results.extend(curvature_results(method, sharp, CHECKPOINTS, facts, rng))
     if method != "SGD":
         label = "AACE ρ=0.2" if method == "SAM+AACE" else "SAM ρ=0.05"
@@ -391,6 +395,7 @@ def _consistency(
     mean = float((gram.sum() - n) / (n * (n - 1)))
     steps = np.full(n, step) if protocol == "frozen" else STEPS - n + np.arange(n)
     return Consistency(
+        **(_details(label, n, rng) if protocol == "frozen" else {}),
         protocol=protocol,
         perturbation=label,
         step=steps,
@@ -408,6 +413,31 @@ def _consistency(
         facts=facts | {"bn": "batch", "batch_size": 128},
         options={"protocol": protocol, "perturbation": label, "batches": n, "seed": 0},
     )
+
+
+def _details(label: str, n: int, rng: np.random.Generator) -> dict:
+    """What the frozen protocol tells beside directions."""
+    count = len(LAYOUT.entries)
+    near = np.stack([share * (0.5 + 0.5 * np.eye(n)) for share in (0.4, 0.1, 0.4, 0.1)])
+    details = {
+        "radial": rng.uniform(-0.3, -0.2, n),
+        "cosine_full": rng.uniform(-0.1, 0.1, n),
+        "effective_share": rng.uniform(0.5, 0.6, n),
+        "true_probability": rng.beta(8, 1, 8 * n),
+        "layer_names": tuple(entry.name for entry in LAYOUT.entries),
+        "layer_products": near,
+        "layer_gradient": np.zeros((count, n)),
+        "layer_radial": np.zeros((count, n)),
+        "layer_weight": np.ones(count),
+    }
+    if label.startswith("AACE"):
+        details |= {
+            "component_names": ("anti-gradient", "margin"),
+            "component_norms": np.full((2, n), 0.05),
+            "component_cosines": np.stack([np.full(n, -0.2), np.full(n, 0.95)]),
+            "component_mean_cosine": np.array([0.02, 0.7]),
+        }
+    return details
 
 
 def _trajectory(thetas: np.ndarray, facts: dict) -> Trajectory:

@@ -170,7 +170,7 @@ def test_every_pane_of_a_measured_run_holds_a_figure(store: Store, kind: str, na
     run = run_named(store, name)
     view = look(ViewState(page=kind, run=run.id), store)
     empty = {p.name for p in view.panes if not isinstance(p.body, go.Figure)} - {"eigenvalues"}
-    assert empty == ({"cosine_gradient"} if kind == "consistency" else set())  # not measured
+    assert empty == set()
     for figure in figures_of(view).values():
         assert any(trace.x is not None and len(trace.x) for trace in figure.data)
 

@@ -7,6 +7,7 @@ import zlib
 import matplotlib as mpl
 import numpy as np
 import pytest
+from direction_samples import offset, rise
 from figure_samples import (
     barrier,
     consistency,
@@ -307,7 +308,7 @@ def test_in_3d_what_lies_behind_the_surface_is_hidden():
 
 def test_every_kind_of_result_has_its_paper_figure():
     made = [surface, profile, barrier, curve, spectrum, density, consistency, trajectory]
-    made += [trace, sharpness, stability, curvature, comparison_of]
+    made += [trace, sharpness, stability, curvature, comparison_of, rise, offset]
     assert {make().kind for make in made} == set(KINDS)
     for make in made:
         assert isinstance(figures.draw(make()), paper.PaperFigure)

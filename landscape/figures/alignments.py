@@ -14,6 +14,7 @@ DIRECTIONS = {"sam": 0, "aace": 1, "usam": 2}
 _ABBREVIATIONS = {*DIRECTIONS, "asam", "gsam", "le-sam"}
 
 
+_PERTURBATIONS = ("SAM", "AACE", "USAM", "VASSO", "F-SAM", "GSAM", "ASAM")
 _TRAINED = ("AACE", "VASSO", "F-SAM", "LE-SAM", "GSAM", "ASAM", "USAM", "SAM")
 
 
@@ -24,6 +25,12 @@ def trained_with(method: str) -> tuple[str, ...]:
     """
     words = re.split(r"[^A-Z-]+", method.upper())
     return tuple(name for name in _TRAINED if name in words)
+
+
+def perturbation_color(label: str) -> int:
+    """Color index of a perturbation by its label, as of "AACE ρ=0.2": the same in every figure."""
+    name = label.upper().split(" ")[0].split("+")[-1]
+    return _PERTURBATIONS.index(name) if name in _PERTURBATIONS else len(_PERTURBATIONS)
 
 
 def direction_colors(names: Sequence[str]) -> list[int]:

@@ -16,7 +16,7 @@ from landscape.figures.curvature_captions import (
     stability_subject,
     trace_subject,
 )
-from landscape.figures.direction_words import directions_subject
+from landscape.figures.direction_words import offset_subject, part_subject, rise_subject
 from landscape.figures.estimate_words import between
 from landscape.figures.facts import (
     SHAPES,
@@ -38,6 +38,7 @@ from landscape.figures.plane_words import (
     precision_text,
 )
 from landscape.figures.quantities import quantity_of
+from landscape.figures.window_words import directions_subject
 from landscape.results import (
     Barrier,
     Claim,
@@ -47,8 +48,10 @@ from landscape.results import (
     Curve,
     Density,
     Directions,
+    Offset,
     Profile,
     Result,
+    Rise,
     Sharpness,
     Spectrum,
     Stability,
@@ -71,12 +74,18 @@ def caption(
     Args:
         result: What was measured.
         quantity: What a figure of it shows, where that is not the loss.
-        panels: Which panels a figure of curvature through training has, where not all.
+        panels: Which panels a figure of curvature through training has, where not all; which part
+            of a consistency ("shares", "components", "tensors") or of a loss rise ("rise",
+            "transfer", "curvature") it shows.
         scale: "log" for a density over |λ|.
         together: Whether the figure shows several runs.
     """
     if isinstance(result, Curvature) and panels:
         subject = curvature_subject(result, panels, together=together)
+    elif isinstance(result, Consistency) and panels:
+        subject = part_subject(result, of_whom(result.facts), panels)
+    elif isinstance(result, Rise) and panels:
+        subject = rise_subject(result, of_whom(result.facts), panels)
     elif isinstance(result, Density) and scale == "log":
         subject = density_subject(result, over_magnitude=True)
     else:
@@ -233,6 +242,8 @@ _SUBJECTS: dict[type[Result], Callable[[Any], str]] = {
     Curvature: curvature_subject,
     Consistency: _consistency_subject,
     Directions: _directions_subject,
+    Rise: lambda result: rise_subject(result, of_whom(result.facts)),
+    Offset: lambda result: offset_subject(result, of_whom(result.facts)),
     Trajectory: _trajectory_subject,
     Comparison: comparison_subject,
     Claim: claim_subject,

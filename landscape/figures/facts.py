@@ -15,10 +15,11 @@ from landscape.figures.curvature_facts import (
     stability_rows,
     trace_rows,
 )
-from landscape.figures.direction_words import directions_rows
+from landscape.figures.direction_words import consistency_more, offset_rows, rise_rows_told
 from landscape.figures.estimate_words import between
 from landscape.figures.numbers import count, number, short
 from landscape.figures.plane_words import Rows, evaluation_rows, fact, plane_rows
+from landscape.figures.window_words import directions_rows
 from landscape.results import (
     Barrier,
     Claim,
@@ -28,8 +29,10 @@ from landscape.results import (
     Curve,
     Density,
     Directions,
+    Offset,
     Profile,
     Result,
+    Rise,
     Sharpness,
     Spectrum,
     Stability,
@@ -225,6 +228,7 @@ def _consistency_rows(result: Consistency) -> Rows:
         ("Burn-in", f"{count(facts['burn_in'])} batches" if "burn_in" in facts else ""),
         ("Gradient of all data", fact(facts, "full_gradient")),
         ("Largest tensors", _shares_of(facts.get("largest_layers", []))),
+        *consistency_more(result),
     ]
 
 
@@ -255,6 +259,8 @@ _OWN_ROWS: dict[type[Result], Callable[[Any], Rows]] = {
     Curvature: curvature_rows,
     Consistency: _consistency_rows,
     Directions: directions_rows,
+    Rise: rise_rows_told,
+    Offset: offset_rows,
     Trajectory: _trajectory_rows,
     Comparison: comparison_rows,
     Claim: claim_rows,

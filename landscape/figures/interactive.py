@@ -27,9 +27,15 @@ from landscape.figures.screen_densities import plot_log_density as plot_log_dens
 from landscape.figures.screen_density import plot_density as plot_density
 from landscape.figures.screen_directions import plot_directions as plot_directions
 from landscape.figures.screen_layers import plot_layers as plot_layers
+from landscape.figures.screen_offset import plot_offset as plot_offset
 from landscape.figures.screen_paths import plot_path_distance as plot_path_distance
 from landscape.figures.screen_paths import plot_path_loss as plot_path_loss
 from landscape.figures.screen_profile import plot_profile as plot_profile
+from landscape.figures.screen_rise import plot_rise as plot_rise
+from landscape.figures.screen_rise import transfer_limit as transfer_limit
+from landscape.figures.screen_shares import plot_components as plot_components
+from landscape.figures.screen_shares import plot_probability as plot_probability
+from landscape.figures.screen_shares import plot_shares as plot_shares
 from landscape.figures.screen_sharpness import plot_sharpness as plot_sharpness
 from landscape.figures.screen_spectrum import plot_eigenvalues as plot_eigenvalues
 from landscape.figures.screen_spectrum import plot_spectrum as plot_spectrum
@@ -38,6 +44,7 @@ from landscape.figures.screen_steps import plot_steps as plot_steps
 from landscape.figures.screen_steps import sparkline as sparkline
 from landscape.figures.screen_surface import plot_surface as plot_surface
 from landscape.figures.screen_surface import surface_meta as surface_meta
+from landscape.figures.screen_tensors import plot_tensors as plot_tensors
 from landscape.figures.screen_trace import plot_trace as plot_trace
 from landscape.figures.screen_trace import plot_traces as plot_traces
 from landscape.figures.screen_trajectory import plot_distances as plot_distances

@@ -13,7 +13,11 @@ from landscape.figures.paper_directions import draw_directions as draw_direction
 from landscape.figures.paper_directions import draw_rotation as draw_rotation
 from landscape.figures.paper_layers import draw_layers as draw_layers
 from landscape.figures.paper_layers import draw_trace as draw_trace
+from landscape.figures.paper_offset import draw_offset as draw_offset
 from landscape.figures.paper_profile import draw_profile as draw_profile
+from landscape.figures.paper_rise import draw_rise as draw_rise
+from landscape.figures.paper_shares import draw_components as draw_components
+from landscape.figures.paper_shares import draw_shares as draw_shares
 from landscape.figures.paper_sharpness import draw_sharpness as draw_sharpness
 from landscape.figures.paper_spectrum import draw_eigenvalues as draw_eigenvalues
 from landscape.figures.paper_spectrum import draw_spectrum as draw_spectrum
@@ -22,4 +26,5 @@ from landscape.figures.paper_style import VENUES as VENUES
 from landscape.figures.paper_style import PaperFigure as PaperFigure
 from landscape.figures.paper_surface import draw_surface as draw_surface
 from landscape.figures.paper_surface3d import draw_surface3d as draw_surface3d
+from landscape.figures.paper_tensors import draw_tensors as draw_tensors
 from landscape.figures.paper_trajectory import draw_trajectory as draw_trajectory

@@ -54,7 +54,8 @@ class _Rows:
         return self.row * max(len(self.names), 2)
 
 
-def _rows(layers: tuple[str, ...], venue: Venue, width: float) -> _Rows:
+def layer_rows(layers: tuple[str, ...], venue: Venue, width: float) -> _Rows:
+    """Names and heights of one row per layer in a figure of a width in inches."""
     many = len(layers) > _FEW
     size = max(6.0, venue.ticks - 1) if many else venue.ticks
     room = _NAMES * width * 72
@@ -76,7 +77,8 @@ def _cut(name: str, room: float, size: float) -> str:
     return name
 
 
-def _name_rows(axes: Axes, rows: _Rows) -> None:
+def name_rows(axes: Axes, rows: _Rows) -> None:
+    """Give a plot one row per layer, the first at the top."""
     axes.set_ylim(len(rows.names) - 0.5, -0.5)
     set_ticks(axes.yaxis, np.arange(len(rows.names)), rows.names)
     axes.tick_params(axis="y", length=0, labelsize=rows.type_size)
@@ -121,14 +123,14 @@ def draw_trace(
         raise ValueError("traces in one figure must be of the same layers; draw them one by one")
     if not layers:
         return _draw_probes(items, sizes, limits)
-    rows = _rows(layers, sizes, sizes.column)
+    rows = layer_rows(layers, sizes, sizes.column)
     above, below = (LINE * len(items) + 0.05) * sizes.scale, 0.36 * sizes.scale
     figure = PaperFigure(sizes.column, rows.height + above + below, sizes)
     width = sizes.column - rows.left - 0.12 * sizes.scale
     axes = figure.place(rows.left, below, width, rows.height)
     found = [_of_layers(trace, per_parameter) for _, _, trace in items]
     with figure.style():
-        _name_rows(axes, rows)
+        name_rows(axes, rows)
         ends = [v + sign * np.nan_to_num(e) for v, e in found for sign in (-1, 1)]
         _value_axis(axes, [*ends, np.zeros(1)], limits)
         axes.set_xlabel("trace per parameter" if per_parameter else "trace of the layer’s block")
@@ -230,7 +232,7 @@ def draw_layers(
         raise ValueError("traces must be measured layer by layer, got none; measure more probes")
     sizes = venue_of(venue)
     values, errors = _of_layers(curvature, per_parameter)
-    rows, scale = _rows(curvature.layer_names, sizes, sizes.column), sizes.scale
+    rows, scale = layer_rows(curvature.layer_names, sizes, sizes.column), sizes.scale
     below, beside, above = 0.36 * scale, 0.62 * scale, 0.08 * scale
     height = max(rows.height, 0.8 * scale)
     figure = PaperFigure(sizes.column, height + below + above, sizes)
@@ -256,7 +258,7 @@ def draw_layers(
         dots: Any = {"ls": "none", "marker": "o", "ms": 1.3, "mew": 0, "color": palette.INK}
         axes.plot(unsure[:, 0], unsure[:, 1], gid="unsure", **dots)
         axes.set_xlim(-0.5, len(columns) - 0.5)
-        _name_rows(axes, rows)
+        name_rows(axes, rows)
         _name_steps(axes, curvature.step, width * 72, sizes)
         title = "per parameter" if per_parameter else "trace"
         place = figure.place(rows.left + width + 0.1 * scale, below, 0.085 * scale, height)

@@ -83,8 +83,8 @@ def _map(
 ) -> go.Figure:
     scale, top = layer_limits(values)
     limit = float(scale.forward(top))
-    names = _names(result.layer_names)
-    figure = _labeled(theme, names, result.layer_names)
+    names = result.layer_names
+    figure = layered_figure(theme, names)
     columns = np.arange(len(result.step))
     told = np.stack(
         [
@@ -160,7 +160,7 @@ def _dots(
 ) -> go.Figure:
     run = palette.run_color(color)
     shade, ground = run.on(theme), palette.tokens(theme).surface
-    figure = _labeled(theme, _names(result.layer_names), result.layer_names)
+    figure = layered_figure(theme, result.layer_names)
     figure.add_trace(
         go.Scatter(
             x=values,
@@ -213,9 +213,9 @@ def _names(names: tuple[str, ...]) -> list[str]:
     return [n if len(n) <= _LONGEST else f"{n[:half]}…{n[-half:]}" for n in names]
 
 
-def _labeled(theme: str, shown: list[str], names: tuple[str, ...]) -> go.Figure:
+def layered_figure(theme: str, names: tuple[str, ...]) -> go.Figure:
     """A figure with one row per layer, the first at the top."""
-    figure = new_figure(theme, "curves")
+    figure, shown = new_figure(theme, "curves"), _names(names)
     widest = max(len(name) for name in shown)
     stride = max(1, int(np.ceil(len(names) / 24)))
     figure.update_yaxes(

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from landscape.figures.alignments import trained_with
+from landscape.figures.alignments import perturbation_color, trained_with
+from landscape.figures.measure_lines import LENGTHS
 from landscape.figures.scales import lr_drops
 from landscape.results import Result
 from landscape.runs import Run, StoredResult, read_stored
@@ -30,6 +31,14 @@ DRAWN = {
     "cosines": "draw_cosines",
     "directions": "draw_directions",
     "rotation": "draw_rotation",
+    "shares": "draw_shares",
+    "components": "draw_components",
+    "norms": "draw_components",
+    "tensors": "draw_tensors",
+    "rise": "draw_rise",
+    "transfer": "draw_rise",
+    "alignment": "draw_rise",
+    "offset": "draw_offset",
     "trajectory": "draw_trajectory",
     "steps": "draw_steps",
     "comparison": "draw_comparison",
@@ -52,20 +61,30 @@ _STORED = {
     "layers": "curvature",
     "cosines": "consistency",
     "rotation": "directions",
+    "shares": "consistency",
+    "components": "consistency",
+    "norms": "consistency",
+    "tensors": "consistency",
+    "transfer": "rise",
+    "alignment": "rise",
+}
+_PARTS = {
+    "transfer": {"part": "transfer"},
+    "alignment": {"part": "curvature"},
+    "norms": {"parts": LENGTHS},
 }
 _COMMANDS = {"density": "spectrum", "trace": "spectrum", "comparison": "compare"}
+_BY_CHECKPOINT = (
+    *("consistency", "shares", "components", "norms", "tensors"),
+    *("rise", "transfer", "alignment"),
+)
 _COLORLESS = ("cosines", "layers", "rotation")
 _TOGETHER = ("joint", "minima")
 _WITH_DROPS = (
-    "surface",
-    "surface3d",
-    "eigenvalues",
-    "curvature",
-    "consistency",
-    "directions",
-    "trajectory",
+    *("surface", "surface3d", "eigenvalues", "curvature", "consistency"),
+    *("directions", "trajectory"),
+    *("shares", "components", "norms", "rise", "alignment"),
 )
-_PERTURBATIONS = ("SAM", "AACE", "USAM")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +118,7 @@ def drawing_of_result(result: Result, kind: str | None = None) -> Drawing:
     kind = check_kind(kind or result.kind)
     if _STORED.get(kind, kind) != result.kind or kind == "eigenvalues":
         raise ValueError(f"a figure {kind!r} can't be made of one {result.kind!r} result")
-    return Drawing(function=DRAWN[kind], subject=result)
+    return Drawing(function=DRAWN[kind], subject=result, style=dict(_PARTS.get(kind, {})))
 
 
 def drawing_of_runs(
@@ -281,12 +300,13 @@ def _choose_consistency(runs: Sequence[Run], question: Question) -> Choice:
 
     A run that trained with no perturbation is left out beside runs that did.
     """
+    style = _PARTS.get(question.kind, {})
     if len(runs) == 1:
         groups = _by_perturbation(_stored(runs[0], question))
         if not groups:
             return _choose_newest(runs, replace(question, kind="cosines"))
-        items = [(label, _perturbation_color(label), group) for label, group in groups.items()]
-        return items, {}
+        items = [(label, perturbation_color(label), group) for label, group in groups.items()]
+        return items, dict(style)
     groups = [_by_perturbation(_stored(run, question)) for run in runs]
     asked = "perturbation" in question.wanted
     chosen = [
@@ -299,25 +319,25 @@ def _choose_consistency(runs: Sequence[Run], question: Question) -> Choice:
             "no run was trained with a perturbation whose consistency is stored; "
             "draw one run at a time"
         )
-    return _items([run for run, _ in chosen], [group for _, group in chosen]), {}
+    return _items([run for run, _ in chosen], [group for _, group in chosen]), dict(style)
+
+
+def _choose_offset(runs: Sequence[Run], question: Question) -> Choice:
+    """The line scan of the last checkpoint measured: one per perturbation, or per run its own."""
+    items, _ = _choose_consistency(runs, question)
+    return [(label, color, group[-1]) for label, color, group in items], {}
 
 
 def _by_perturbation(found: Sequence[StoredResult]) -> dict[str, list[Result]]:
     """Results of the frozen protocol by perturbation, newest per checkpoint."""
     groups: dict[str, list[StoredResult]] = {}
     for stored in found:
-        if stored.options.get("protocol") == "frozen":
+        if stored.options.get("protocol", "frozen") == "frozen":
             groups.setdefault(str(stored.options.get("perturbation", "")), []).append(stored)
     return {
         label: [stored.load() for _, stored in _by_checkpoint(group)]
-        for label, group in sorted(groups.items(), key=lambda item: _perturbation_color(item[0]))
+        for label, group in sorted(groups.items(), key=lambda item: perturbation_color(item[0]))
     }
-
-
-def _perturbation_color(label: str) -> int:
-    """SAM's perturbation is drawn in the first color, AACE's in the second."""
-    name = label.upper().split(" ")[0]
-    return _PERTURBATIONS.index(name) if name in _PERTURBATIONS else len(_PERTURBATIONS)
 
 
 def _own(run: Run, groups: dict[str, list[Result]]) -> list[Result]:
@@ -349,6 +369,7 @@ _CHOICES: dict[str, Callable[[Sequence[Run], Question], Choice]] = {
     "claim": _choose_joint,
     "density": _choose_density,
     "eigenvalues": _choose_eigenvalues,
-    "consistency": _choose_consistency,
+    **dict.fromkeys(_BY_CHECKPOINT, _choose_consistency),
+    "offset": _choose_offset,
     "steps": _choose_steps,
 }

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from landscape.figures import curvature_tables as of_curvature
+from landscape.figures import direction_tables as of_directions
 from landscape.results import (
     Barrier,
     Claim,
@@ -138,6 +139,7 @@ def _vectors(result: Consistency) -> Columns:
         "cosine_previous": _before(result.consecutive, len(result.step)),
         "loss_rise": result.loss_rise,
         "cosine_gradient": result.cosine_gradient,
+        **of_directions.vector_columns(result),
     }
 
 
@@ -244,8 +246,19 @@ TABLES: dict[str, dict[str, Callable[[Any], Columns]]] = {
         "layers": of_curvature.layers,
         "directions": of_curvature.directions,
     },
-    "consistency": {"cosines": _cosines, "vectors": _vectors},
     "directions": {"windows": _windows, "lags": _lags, "matrix": _rotation},
+    "consistency": {
+        "cosines": _cosines,
+        "vectors": _vectors,
+        "tensors": of_directions.tensors,
+        "probabilities": of_directions.probabilities,
+    },
+    "rise": {
+        "batches": of_directions.rises,
+        "transfer": of_directions.transfers,
+        "alignment": of_directions.alignments,
+    },
+    "offset": {"points": of_directions.scans, "minima": of_directions.minima},
     "trajectory": {"checkpoints": _trajectory, "components": _components},
     "comparison": {"scalars": _scalars, "values": _values},
     "claim": {"effects": _effects, "verdicts": _verdicts, "values": _effects_by_seed},
