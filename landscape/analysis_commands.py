@@ -126,7 +126,7 @@ def _ways(name: str, args: Any) -> Iterator[dict[str, Any]]:
     elif name == "consistency":
         from landscape.ranks import ranks_of_environment
 
-        with ranks_of_environment(_device(args.device) or "cpu") as ranks:
+        with ranks_of_environment(device_of(args.device) or "cpu") as ranks:
             yield {"ranks": ranks}
     else:
         yield {}

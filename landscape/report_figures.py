@@ -38,20 +38,17 @@ def report_figures(claim: Claim, evidence: Evidence, *, venue: str) -> list[Show
     return shown
 
 
-def _recorded(part: str) -> Callable[[str, Evidence, str], Iterator[Shown]]:
-    def draw(title: str, evidence: Evidence, venue: str) -> Iterator[Shown]:
-        found = {method: evidence.directions(_first(evidence, method)) for method in (SAM, AACE)}
-        items = [(m, color, found[m]) for color, m in enumerate(found)]
-        figure = paper.draw_directions(items, part=part, venue=venue)
-        yield Shown(title=title, figure=figure, caption=_captions(found))
-
-    return draw
+def _recorded(title: str, evidence: Evidence, venue: str) -> Iterator[Shown]:
+    found = {method: evidence.directions(_first(evidence, method)) for method in (SAM, AACE)}
+    items = [(method, color, found[method]) for color, method in enumerate(found)]
+    figure = paper.draw_directions(items, venue=venue)
+    yield Shown(title=title, figure=figure, caption=_captions(found))
 
 
-def _recorded_matrices(title: str, evidence: Evidence, venue: str) -> Iterator[Shown]:
+def _rotations(title: str, evidence: Evidence, venue: str) -> Iterator[Shown]:
     for method in (SAM, AACE):
         result = evidence.directions(_first(evidence, method))
-        figure = paper.draw_directions(result, part="matrix", venue=venue)
+        figure = paper.draw_rotation(result, venue=venue)
         yield Shown(title=f"{title}, {method}", figure=figure, caption=caption(result))
 
 
@@ -77,9 +74,8 @@ def _offsets(title: str, evidence: Evidence, venue: str) -> Iterator[Shown]:
 
 
 _FIGURES: dict[str, Callable[[str, Evidence, str], Iterator[Shown]]] = {
-    "Agreement as recorded": _recorded("cosines"),
-    "Length of ε as recorded": _recorded("norms"),
-    "Mean directions of epochs": _recorded_matrices,
+    "Agreement and length of ε as recorded": _recorded,
+    "Mean directions of epochs": _rotations,
     "Pairs of batches at the last checkpoint of AACE's run": _frozen_matrices,
     "Rise of the loss at the last checkpoint of AACE's run": _rises("rise"),
     "Curvature along ε at the last checkpoint of AACE's run": _rises("curvature"),
