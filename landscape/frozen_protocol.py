@@ -1,6 +1,6 @@
 """The frozen protocol: perturbations of many batches at weights that stand still."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from landscape.batches import Batch
 from landscape.directions import summarize
 from landscape.displacements import Memory
 from landscape.frozen import (
@@ -89,11 +90,8 @@ def measure_consistencies(
     pieces = len(cover_data(objective, batch_size))
     shares = len(ranks.share(pieces)) + len(ranks.share(batches))
     tell = _Told(progress, (burn_in if fresh else 0) + shares)
-    for inputs, targets in draw_burn_in(objective, burn_in if fresh else 0, batch_size, seed):
-        passed = fresh[0].pass_forward(inputs, targets)
-        for displacer in fresh:
-            displacer.remember(displacer.follow(passed))
-        tell()
+    if fresh:
+        _make_memories(fresh, draw_burn_in(objective, burn_in, batch_size, seed), tell)
     full = displacers[0].full_gradient(objective, batch_size, ranks=ranks, told=tell)
     kind = np.float64 if objective.theta.dtype == torch.float64 else np.float32
     share = budget / (len(displacers) + 1)
@@ -104,17 +102,12 @@ def measure_consistencies(
         FrozenMeasures(displacer, objective.layout, gradients, full, **common)
         for displacer in displacers
     ]
-    for batch, (inputs, targets) in enumerate(draw_batches(objective, batches, batch_size, seed)):
-        if batch not in ranks.share(batches):
-            continue
-        for displacer in displacers:
-            displacer.generator = target_generator(seed, batch)
-        passed = displacers[0].pass_forward(inputs, targets)
-        gradients[batch] = flat_array(passed.gradient)
-        followed = [displacer.follow(passed) for displacer in displacers]
-        for measure, along in zip(measures, followed, strict=True):
-            measure.add(batch, passed, along, measure.displacer.displace(passed, along))
-        tell()
+    for number, batch in enumerate(draw_batches(objective, batches, batch_size, seed)):
+        if number in ranks.share(batches):
+            for displacer in displacers:
+                displacer.generator = target_generator(seed, number)
+            _measure_batch(measures, gradients, number, batch)
+            tell()
     ranks.collect(gradients, batches)
     for measure in measures:
         measure.collect(ranks)
@@ -145,6 +138,28 @@ def matched(perturbation: Perturbation, radius: float) -> Perturbation:
     """
     settled: dict[str, Any] = {"schedule": "constant", "schedule_steps": 0, "rho_min": 0.0}
     return replace(perturbation, normalize=True, rho=radius, budget=0.0, **settled)
+
+
+def _make_memories(
+    displacers: Sequence[Displacer], batches: Iterable[Batch], told: Callable[[], None]
+) -> None:
+    """Burn in all that have a memory; they share each batch's forward pass."""
+    for inputs, targets in batches:
+        passed = displacers[0].pass_forward(inputs, targets)
+        for displacer in displacers:
+            displacer.remember(displacer.follow(passed))
+        told()
+
+
+def _measure_batch(
+    measures: Sequence[FrozenMeasures], gradients: VectorStack, number: int, batch: Batch
+) -> None:
+    """Measure one batch; all gradients are taken before any displacement moves the weights."""
+    passed = measures[0].displacer.pass_forward(*batch)
+    gradients[number] = flat_array(passed.gradient)
+    followed = [measure.displacer.follow(passed) for measure in measures]
+    for measure, along in zip(measures, followed, strict=True):
+        measure.add(number, passed, along, measure.displacer.displace(passed, along))
 
 
 class _Told:

@@ -95,9 +95,9 @@ def test_for_one_sample_aace_is_the_gradient_times_the_odds_of_the_true_class():
     np.testing.assert_allclose(own.cosine_gradient, 1.0)  # two signs: away from the true class
     for name in ("cosines", "radial", "cosine_full", "layer_products", "layer_radial"):
         np.testing.assert_allclose(getattr(unit, name), getattr(climb, name), atol=1e-10)
-    assert own.noise_scale != pytest.approx(plain.noise_scale)
-    assert unit.noise_scale == pytest.approx(own.noise_scale)  # of gradients, however scaled
-    assert climb.noise_scale == pytest.approx(plain.noise_scale)
+    assert own.predicted_cosine != pytest.approx(plain.predicted_cosine)
+    assert unit.predicted_cosine == pytest.approx(own.predicted_cosine)  # of unscaled gradients
+    assert climb.predicted_cosine == pytest.approx(plain.predicted_cosine)
 
 
 def test_by_tensor_products_add_up_to_those_of_whole_vectors():
