@@ -30,6 +30,7 @@ def rise(
     curved = _Curvature(subject, options, size, progress)
 
     def measured(perturbation: Perturbation) -> Result:
+        found = {"operator": curved.operator, "spectrum": curved.spectrum} if options.k else {}
         return measure_rise(
             objective,
             perturbation,
@@ -41,10 +42,9 @@ def rise(
             radii=options.lengths(),
             eigenvectors=options.k,
             transfer=min(options.transfer, options.batches),
-            operator=curved.operator if options.k else None,
-            spectrum=curved.spectrum if options.k else None,
             step=subject.checkpoint,
             progress=progress,
+            **found,
         )
 
     return _answers(subject, "rise", options, size, objective, measured, again)

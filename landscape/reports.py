@@ -5,6 +5,12 @@ import shutil
 import textwrap
 from typing import Any
 
+from landscape.direction_reports import (
+    offset_headline,
+    offset_table,
+    rise_headline,
+    rise_table,
+)
 from landscape.terminal import duration, number, table
 
 
@@ -98,9 +104,9 @@ def headline(result: Any) -> dict[str, Any]:
     if result.kind == "claim":
         return {"statements": _claimed(result)}
     if result.kind == "rise":
-        return _rise_headline(result)
+        return rise_headline(result)
     if result.kind == "offset":
-        return _offset_headline(result)
+        return offset_headline(result)
     if result.kind == "directions":
         return {
             "vectors": result.vectors,
@@ -165,50 +171,6 @@ def _body(result: Any, where: str) -> str:
     make_table = _TABLES.get(result.kind)
     numbers = textwrap.indent(make_table(result), "  ") if make_table else _filled(_line(result))
     return "\n".join([f"{what} of {where}", numbers, _filled(caption(result))])
-
-
-def _rise_headline(result: Any) -> dict[str, Any]:
-    """Means over batches at the radius used; λ beside that of the gradient, its reference."""
-    import numpy as np
-
-    told: dict[str, Any] = {"batches": len(result.norms), "mean ‖ε‖": float(result.norms.mean())}
-    told |= {
-        f"rise on the {place}" if place == "same batch" else f"on {place}": float(rise[0].mean())
-        for place, rise in zip(result.places, result.rise, strict=True)
-    }
-    told["to first order"] = float(result.first_order[0, 0].mean())
-    told["share of batches that rise"] = float(np.mean(result.rise[0, 0] > 0))
-    if result.eigenvalues.size:
-        told["uᵀHu of ε"] = float(result.rayleigh.mean())
-        told["of the gradient"] = float(result.gradient_rayleigh.mean())
-        told["λ1"] = float(result.eigenvalues[0])
-        for name, cosines in (("ε", result.alignment), ("gradient", result.gradient_alignment)):
-            share = float((cosines**2).sum(1).mean())
-            told[f"share of {name} in the top {cosines.shape[1]}"] = share
-    return told
-
-
-def _offset_headline(result: Any) -> dict[str, Any]:
-    """Minimum and gain of each curve, with their intervals."""
-    told: dict[str, Any] = {"‖mean ε‖": result.norm}
-    for at, curve in enumerate(result.curves):
-        for name in ("minimum", "gain"):
-            told[f"{name} of the {curve}"] = float(getattr(result, name)[at])
-            for end in ("low", "high"):
-                told[f"{name} {end} of the {curve}"] = float(getattr(result, f"{name}_{end}")[at])
-    return told
-
-
-def _offset_table(result: Any) -> str:
-    """A row for each curve: where it is smallest, and what is gained at w + ε."""
-    rows = []
-    for at, curve in enumerate(result.curves):
-        row = [curve]
-        for name in ("minimum", "gain"):
-            value, low, high = (getattr(result, name + end)[at] for end in ("", "_low", "_high"))
-            row += [number(value), f"{number(low)} to {number(high)}"]
-        rows.append(row)
-    return table(["", "minimum (ε)", "95 %", "L(w) − L(w + ε)", "95 %"], rows)
 
 
 def _filled(text: str) -> str:
@@ -331,5 +293,6 @@ _TABLES = {
     "curvature": _curvature_table,
     "comparison": _comparison_table,
     "claim": _claim_table,
-    "offset": _offset_table,
+    "rise": rise_table,
+    "offset": offset_table,
 }
