@@ -516,6 +516,20 @@ def read_table(text: str) -> dict[str, np.ndarray]:
     return dict(zip(head, columns, strict=True))
 
 
+def test_directions_are_taken_away_as_curves_matrix_and_numbers(client, store: Store) -> None:
+    run = run_named(store, "aace")
+    (stored,) = store.results(run, "directions")
+    made = [
+        client.get(f"/figure/{run.id}/{kind}/{stored.key}.svg")
+        for kind in ("directions", "rotation")
+    ]
+    assert [answer.status_code for answer in made] == [200, 200]
+    assert "lr 0.02" in made[0].text
+    assert made[0].data != made[1].data
+    table = client.get(f"/data/{run.id}/directions/{stored.key}.csv").text
+    assert table.startswith("start,stop,count,mean_cosine,")
+
+
 def test_a_figure_comes_with_a_recipe_that_draws_it_again(client, store: Store, tmp_path) -> None:
     run = run_named(store, "sam")
     (stored,) = store.results(run, "profile")

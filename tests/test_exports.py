@@ -148,6 +148,13 @@ def test_every_kind_of_figure_of_runs_is_drawn_and_redrawn(tmp_path, runs, kind)
     assert files[0].read_bytes() == again[0].read_bytes()
 
 
+def test_directions_leave_out_runs_that_recorded_none(runs):
+    several = drawing_of_runs([Run(path) for path in runs], "directions")
+    assert [label for label, _, _ in several.subject] == ["SAM", "SAM+AACE"]
+    with pytest.raises(ValueError, match="measure it with `landscape directions"):
+        drawing_of_runs([Run(runs[0])], "directions")
+
+
 def test_the_default_name_says_kind_and_runs(tmp_path, runs, monkeypatch):
     monkeypatch.chdir(tmp_path)
     files = draw_and_save([runs[0], runs[1], "spectrum"], formats="svg")

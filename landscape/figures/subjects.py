@@ -348,6 +348,12 @@ def _own(run: Run, groups: dict[str, list[Result]]) -> list[Result]:
     return []
 
 
+def _choose_directions(runs: Sequence[Run], question: Question) -> Choice:
+    """Each run's own; a run that recorded no perturbation is left out beside runs that did."""
+    known = [run for run in runs if run.results("directions") or run.recorded_steps.size]
+    return _choose_newest(known or runs, question)
+
+
 def _choose_steps(runs: Sequence[Run], question: Question) -> Choice:
     del question
     if silent := [run.name for run in runs if not len(run.steps["step"])]:
@@ -371,5 +377,6 @@ _CHOICES: dict[str, Callable[[Sequence[Run], Question], Choice]] = {
     "eigenvalues": _choose_eigenvalues,
     **dict.fromkeys(_BY_CHECKPOINT, _choose_consistency),
     "offset": _choose_offset,
+    "directions": _choose_directions,
     "steps": _choose_steps,
 }
