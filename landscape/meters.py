@@ -1,8 +1,8 @@
 """What is measured at a point of a plane: one row of numbers, whatever was asked for."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from landscape.fast import EvaluationPath, choose_path, precision_error
 from landscape.objectives import Evaluation, Objective
 from landscape.operators import NotFiniteError
 from landscape.spectra import find_eigenpairs
+from landscape.threads import threads
 from landscape.visits import Keeper
 
 Place = tuple[Tensor, Mapping[str, Any] | None]
@@ -106,16 +107,9 @@ class Meter:
 
         return {"precision_error": self._keeper.settle("precision-error", make)}
 
-    @contextmanager
-    def threads(self) -> Iterator[None]:
+    def threads(self) -> AbstractContextManager[None]:
         """Use as many threads as were settled on: their number changes the last bits."""
-        before, settled = torch.get_num_threads(), self.facts.get("threads")
-        if settled and settled != before:
-            torch.set_num_threads(settled)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
+        return threads(self.facts.get("threads") or torch.get_num_threads())
 
 
 def _path(

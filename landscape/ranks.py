@@ -1,4 +1,5 @@
 """The processes of one torchrun that share the data: each takes some batches, sums are shared."""
+# pyright: reportPrivateImportUsage=false
 
 import gc
 import os
@@ -12,12 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, distributed
 
+from landscape.rendezvous import meeting_place
 from landscape.work import shard_of_environment
 
 if TYPE_CHECKING:
     from landscape.operators import Operator
     from landscape.vector_stacks import VectorStack
 
+_MEETING = timedelta(minutes=5)  # until all have come and are connected
 _PATIENCE = timedelta(hours=2)  # a rank may take long over its batches; a dead one is seen at once
 
 
@@ -155,14 +158,31 @@ def ranks_of_environment(device: torch.device | str = "cpu") -> Ranks:
     )
     backend = "cpu:gloo,cuda:nccl" if own_device else "gloo"
     try:
-        distributed.init_process_group(backend, timeout=_PATIENCE)
+        _join(backend)
     except (RuntimeError, ValueError) as error:
         first = str(error).strip().partition("\n")[0]
         raise ValueError(
-            f"the {world} processes could not meet: {first}; start them with torchrun, or unset "
-            "RANK and WORLD_SIZE to measure alone"
+            f"the {world} processes could not meet: {first}; see that all were started and reach "
+            "each other (GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME name the network), start them "
+            "with torchrun, or unset RANK and WORLD_SIZE to measure alone"
         ) from error
     return Ranks(rank, world, owned=True)
+
+
+def _join(backend: str) -> None:
+    """Join torch.distributed with the ranks of this start.
+
+    Raises:
+        RuntimeError: They don't come, or can't be reached.
+        ValueError: The environment names no place to meet.
+    """
+    store, rank, world = next(distributed.rendezvous("env://", timeout=_MEETING))
+    store.set_timeout(_MEETING)
+    place = meeting_place(store, rank, world, _MEETING)
+    distributed.init_process_group(
+        backend, store=place, rank=rank, world_size=world, timeout=_MEETING
+    )
+    distributed.distributed_c10d._set_pg_timeout(_PATIENCE)
 
 
 def local_device(device: torch.device | str) -> torch.device:

@@ -19,6 +19,7 @@ from landscape.recording import BUDGET, SKETCH, Recording, choose_recording
 from landscape.runs import Run
 from landscape.step_measures import StepMeasures, effective_samples
 from landscape.step_writing import StepWriting
+from landscape.threads import threads
 from landscape.writers import RunWriter
 
 
@@ -213,6 +214,7 @@ class Recorder:
                 make_writer, self._theta, self.recording, go_on=self._go_on
             )
 
+    @threads(1)  # the other cores are the writer's; on a busy one its share would wait for its turn
     def step(
         self,
         loss: float | Tensor,

@@ -11,6 +11,7 @@ from landscape.optimizers import SAM, frozen_batchnorm
 from landscape.perturbations import Perturbation, aace, friendly_sam, sam, usam, vasso
 from landscape.recorders import Recorder
 from landscape.runs import Run
+from landscape.threads import threads
 
 
 def make_net(seed=0):
@@ -372,3 +373,25 @@ def test_products_are_summed_in_float64_whatever_the_parts(monkeypatch, tmp_path
     expected = vector.double().sum().item()
     assert rows["inner_perturbed_gradient"][0] == pytest.approx(expected, rel=1e-14)
     assert rows["displacement_norm"][0] == pytest.approx(vector.double().norm().item(), rel=1e-14)
+
+
+class Watching(list):
+    """Vectors that notice how many threads torch has while they are taken."""
+
+    seen = 0
+
+    def __len__(self):
+        self.seen = torch.get_num_threads()
+        return super().__len__()
+
+
+def test_measuring_takes_one_core_and_leaves_training_its_own(tmp_path):
+    net = make_net()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    vectors = Watching(torch.ones_like(p) for p in net.parameters())
+    with threads(2), Recorder(tmp_path / "a", net, optimizer, checkpoint_every=5) as recorder:
+        recorder.step(1.0, displacement=vectors)
+        assert (vectors.seen, torch.get_num_threads()) == (1, 2)
+        with pytest.raises(ValueError, match="one tensor of equal shape"):
+            recorder.step(1.0, displacement=vectors[:1])
+        assert torch.get_num_threads() == 2

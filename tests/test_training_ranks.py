@@ -1,5 +1,6 @@
 """Training by two real torchrun ranks: what one process does with the same batches."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from kill_trials import kill
+from kill_trials import children, kill
 from test_training_resumed import assert_same, await_rows
 from training_ranks_trial import SETTINGS, make_runs
 
@@ -24,9 +25,9 @@ WORDS = ["--preset", "digits-aace", "--steps", STEPS, "--checkpoint-every", EVER
 WORDS += ["--evaluation-samples", 60, "--train-samples", 640]
 
 
-def torchrun(*words):
+def torchrun(*words, restarts=0):
     launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [sys.executable, "-m", *launcher, *map(str, words)]
+    command = [sys.executable, "-m", *launcher, "--max-restarts", str(restarts), *map(str, words)]
     root = str(TRIAL.parent.parent)
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
     return subprocess.Popen(
@@ -92,6 +93,11 @@ def test_data_that_differ_between_ranks_are_refused_in_all(both):
     assert not (both[1] / "differing").exists()
 
 
+def test_ranks_know_of_a_restart_that_another_node_counts(both):
+    for rank in (0, 1):
+        assert "the run has finished" in (both[1] / f"again-{rank}").read_text()
+
+
 def test_settings_that_ranks_cannot_share_are_refused():
     config = TrainConfig(batch_size=12, method="sam", m=3)
     config.check_ranks(1)
@@ -106,9 +112,38 @@ def test_settings_that_ranks_cannot_share_are_refused():
         replace(config, sync_batchnorm=True)
 
 
-def test_a_stopped_job_goes_on_to_the_bits_of_an_undisturbed_one(tmp_path):
-    undisturbed = torchrun("-m", "landscape", "train", *WORDS, "--out", tmp_path / "whole")
-    finish(undisturbed)
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    out = tmp_path_factory.mktemp("undisturbed") / "whole"
+    finish(torchrun("-m", "landscape", "train", *WORDS, "--out", out))
+    return Run(out)
+
+
+def rank_of(process, number):
+    """The process id of a rank, from the processes that torchrun has started."""
+    for child in children(process.pid):
+        environment = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+        if f"RANK={number}".encode() in environment:
+            return child
+    raise AssertionError(f"no rank {number}")
+
+
+def test_after_a_rank_was_killed_torchrun_starts_all_again_and_no_bit_differs(
+    tmp_path, undisturbed
+):
+    out = tmp_path / "a"
+    process = torchrun("-m", "landscape", "train", *WORDS, "--out", out, restarts=1)
+    try:
+        await_rows(process, out, 150)
+        os.kill(rank_of(process, 1), signal.SIGKILL)
+        finish(process)
+    finally:
+        kill(process)
+    assert len(json.loads((out / "run.json").read_text())["resumed"]) == 1
+    assert_same(Run(out), undisturbed)
+
+
+def test_a_stopped_job_goes_on_to_the_bits_of_an_undisturbed_one(tmp_path, undisturbed):
     out = tmp_path / "a"
     process = torchrun("-m", "landscape", "train", *WORDS, "--out", out)
     try:
@@ -131,7 +166,7 @@ def test_a_stopped_job_goes_on_to_the_bits_of_an_undisturbed_one(tmp_path):
     assert "as many ranks as it was trained by, 2, got 1; start 2 by torchrun" in refused.stderr
     told = finish(torchrun("-m", "landscape", "train", "--resume", out))
     assert told.count(f"{STEPS} steps, test accuracy") == 1
-    assert_same(Run(out), Run(tmp_path / "whole"))
+    assert_same(Run(out), undisturbed)
 
 
 def stop_at_12(done, total):

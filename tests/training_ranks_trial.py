@@ -3,6 +3,7 @@
 Under torchrun the argument is the folder.
 """
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -70,7 +71,17 @@ def refuse_what_differs(folder: Path, ranks: Ranks) -> None:
         (folder / f"refused-{ranks.rank}").write_text(str(error))
 
 
+def start_again(folder: Path, ranks: Ranks) -> None:
+    """A finished run, as the ranks of two nodes would after one of the second had died."""
+    os.environ["TORCHELASTIC_RESTART_COUNT"] = str(ranks.rank)
+    try:
+        train(SETTINGS["sgd"], folder / "0" / "sgd")
+    except (ValueError, FileExistsError) as error:
+        (folder / f"again-{ranks.rank}").write_text(str(error))
+
+
 if __name__ == "__main__":
     with ranks_of_environment() as joined:
         make_runs(Path(sys.argv[1]), joined.rank)
         refuse_what_differs(Path(sys.argv[1]), joined)
+        start_again(Path(sys.argv[1]), joined)

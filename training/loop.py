@@ -75,7 +75,7 @@ def train(
     out = Path(out)
     with ranks_of_environment(device_of(config)) as ranks:
         if ranks.agree(out.exists()):
-            if _restarted(out, config):
+            if _restarted(out, config, ranks):
                 return _resumed(out, own, ranks, progress)
             raise FileExistsError(
                 f"the output folder must not exist, but {out} does; choose another --out, or go "
@@ -138,9 +138,10 @@ def resume(
         return _resumed(out, own, ranks, progress)
 
 
-def _restarted(out: Path, config: TrainConfig) -> bool:
+def _restarted(out: Path, config: TrainConfig, ranks: Ranks) -> bool:
     """Whether torchrun has started the ranks anew and the folder has this very training in it."""
-    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+    own = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    if ranks.largest(own) == 0:  # only the node whose rank has died counts
         return False
     lengths = dict.fromkeys(("steps", "epochs"))  # those of the run have been worked out
     return config_of(find_run(out)).to_json() | lengths == config.to_json() | lengths

@@ -73,7 +73,7 @@ def synchronize_batchnorm(model: nn.Module) -> nn.Module:
 
 def _converted(module: nn.Module) -> nn.Module:
     if isinstance(module, _BatchNorm):
-        return _of_all_ranks(module)
+        return _synchronized(module)
     for name, child in module.named_children():
         setattr(module, name, _converted(child))
     return module
@@ -131,7 +131,7 @@ def _mean_over_ranks(tensor: Tensor) -> Tensor:
     return total / distributed.get_world_size()
 
 
-def _of_all_ranks(layer: _BatchNorm) -> CpuSyncBatchNorm:
+def _synchronized(layer: _BatchNorm) -> CpuSyncBatchNorm:
     """A layer with the parameters and buffers of another."""
     made = CpuSyncBatchNorm(
         layer.num_features,
