@@ -300,7 +300,7 @@ def _results(
     for step in CHECKPOINTS[::2]:
         here = facts | {"checkpoint": step}
         results.extend(_consistency("frozen", label, step, rng, here) for label in _AGREEMENT)
-        for label, up in (("SAM ρ=0.05", 1.0), ("AACE ρ=0.2", -1.0)):
+        for label, up in (("SAM ρ=0.05", 1.0), ("AACE ρ=0.2", -0.5)):
             told = {"facts": here, "options": {"perturbation": label}, "perturbation": label}
             results.append(rise(up=up, step=step, **told))
             results.append(offset(-0.4 * up, step=step, **told))
