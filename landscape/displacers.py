@@ -5,11 +5,9 @@ from typing import Any
 import torch
 
 from landscape.displacements import Memory
-from landscape.frozen import BURN_IN, Displacer, draw_batches, prepare_model
+from landscape.frozen import BURN_IN, Displacer, draw_burn_in, prepare_model
 from landscape.objectives import Objective
 from landscape.perturbations import Perturbation
-
-_BURN_IN_STREAM = 1_000_003  # added to the seed: batches other than those that are measured
 
 
 def make_displacer(
@@ -40,10 +38,10 @@ def make_displacer(
         raise ValueError(f'bn must be "batch" or "frozen", got {bn!r}')
     if memory is not None and not perturbation.has_memory:
         raise ValueError(f"{perturbation.label} has no memory, got one; leave it out")
-    model = prepare_model(objective.model, bn, batch_size)
+    model = prepare_model(objective, bn, batch_size)
     generator = torch.Generator().manual_seed(seed) if perturbation.is_random else None
     displacer = Displacer(model, objective.loss_fn, perturbation, memory, generator)
     if not perturbation.has_memory or memory is not None:
         return displacer, {}
-    displacer.burn_in(draw_batches(objective, BURN_IN, batch_size, seed + _BURN_IN_STREAM))
+    displacer.burn_in(draw_burn_in(objective, BURN_IN, batch_size, seed))
     return displacer, {"burn_in": BURN_IN}

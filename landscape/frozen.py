@@ -24,13 +24,13 @@ FULL_SAMPLES = 10_000  # of the gradient of all data: more would cost more than 
 _BURN_IN_STREAM, _TARGET_STREAM = 1, 2  # beside that of the batches that are measured
 
 
-def prepare_model(model: nn.Module, bn: str, batch_size: int) -> nn.Module:
-    """Return a copy of the model with BatchNorm set up for the policy, "batch" or "frozen".
+def prepare_model(objective: Objective, bn: str, batch_size: int) -> nn.Module:
+    """Return a module at the objective's theta, BatchNorm set up for "batch" or "frozen".
 
     Raises:
         ValueError: The model has no statistics for it.
     """
-    model = copy.deepcopy(model)
+    model = objective.module()
     for name, module in model.named_modules():
         if not isinstance(module, _BatchNorm):
             continue

@@ -81,7 +81,7 @@ def measure_consistencies(
     _check_settings(batches, batch_size, bn, burn_in, radius)
     if radius is not None:
         perturbations = [matched(p, radius) for p in perturbations]
-    model = prepare_model(objective.model, bn, batch_size)
+    model = prepare_model(objective, bn, batch_size)
     displacers = [
         _displacer(objective, model, perturbation, memory, seed, radius)
         for perturbation, memory in zip(perturbations, memories, strict=True)

@@ -177,6 +177,10 @@ class Objective:
             other._buffers = fit_buffers(self.model, buffers)
         return other
 
+    def module(self) -> nn.Module:
+        """A copy of the model with `.theta` and the buffers that the objective uses."""
+        return load_theta(self.model, self.theta, self._buffers or None)
+
     def gradient(self, theta: Tensor | np.ndarray | None = None) -> Tensor:
         """The gradient of the mean loss [param]; zero along parameters the loss does not use.
 

@@ -31,7 +31,7 @@ def gradients(objective, loss_fn, *, batches=5, batch_size=9, seed=3, bn="batch"
     """The gradient [batch, param] of a loss on each batch of the protocol."""
     rows = []
     for inputs, targets in draw_batches(objective, batches, batch_size, seed):
-        net = prepare_model(objective.model, bn, batch_size)
+        net = prepare_model(objective, bn, batch_size)
         found = torch.autograd.grad(loss_fn(net(inputs), targets), list(net.parameters()))
         rows.append(torch.cat([part.flatten() for part in found]).numpy())
     return np.stack(rows)
@@ -175,7 +175,7 @@ def test_samples_count_by_the_slope_of_their_loss_along_the_true_logit(perturbat
     result = measure_consistency(objective, perturbation, **SETTINGS)
     p = []
     for inputs, targets in draw_batches(objective, 5, 9, 3):
-        output = prepare_model(objective.model, "batch", 9)(inputs).softmax(1)
+        output = prepare_model(objective, "batch", 9)(inputs).softmax(1)
         p.append(output.gather(1, targets[:, None])[:, 0].detach().numpy())
     np.testing.assert_allclose(result.true_probability, np.concatenate(p))
     s = weight(np.array(p))
@@ -199,7 +199,7 @@ def test_the_gradient_of_all_data_has_the_batch_statistics_of_the_protocol(bn):
     inputs = torch.cat([x for x, _ in objective.batches])
     targets = torch.cat([y for _, y in objective.batches])
     order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
-    net = prepare_model(objective.model, bn, 9)
+    net = prepare_model(objective, bn, 9)
     total = 0
     for part in order.tensor_split(5):
         loss = functional.cross_entropy(net(inputs[part]), targets[part])
@@ -251,7 +251,7 @@ def test_a_memory_is_made_of_batches_that_are_not_measured(perturbation):
     objective = make_objective()
     result = measure_consistency(objective, perturbation, **SETTINGS, burn_in=6)
     displacer = Displacer(
-        prepare_model(objective.model, "batch", 9), objective.loss_fn, perturbation
+        prepare_model(objective, "batch", 9), objective.loss_fn, perturbation
     )
     drawn = list(draw_burn_in(objective, 6, 9, 3))
     measured = list(draw_batches(objective, 5, 9, 3))

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from landscape.consistency import measure_consistency
+from landscape.frozen import draw_burn_in
 from landscape.objectives import Objective
 from landscape.operators import add_weight_decay, hessian
 from landscape.perturbations import aace, asam, sam, usam, vasso
@@ -178,14 +179,15 @@ def test_batches_are_those_of_consistency_and_sam_climbs_its_own_to_first_order(
     assert result.facts["bn"] == bn
 
 
-def test_aace_is_measured_at_the_same_batches_and_the_objective_is_untouched():
+@pytest.mark.parametrize("perturbation", [aace(), vasso(0.2)], ids=["aace", "vasso"])
+def test_it_is_measured_as_consistency_is_and_the_objective_is_untouched(perturbation):
     objective = make_objective(bn="batch")
     inner, theta = copy.deepcopy(objective.model.state_dict()), objective.theta.clone()
     asked = {"batches": 3, "batch_size": 9, "seed": 3}
-    result = measure_rise(objective, aace(), transfer=2, eigenvectors=1, test=objective, **asked)
-    again = measure_rise(objective, aace(), transfer=2, eigenvectors=1, test=objective, **asked)
+    result = measure_rise(objective, perturbation, transfer=2, eigenvectors=1, test=objective, **asked)
+    again = measure_rise(objective, perturbation, transfer=2, eigenvectors=1, test=objective, **asked)
     assert result.digest == again.digest
-    known = measure_consistency(objective, aace(), **asked)
+    known = measure_consistency(objective, perturbation, **asked)
     np.testing.assert_allclose(result.rise[0, 0], known.loss_rise, rtol=1e-9)
     assert torch.equal(objective.theta, theta)
     now = objective.model.state_dict()
@@ -198,7 +200,8 @@ def test_a_direction_with_a_memory_has_that_of_fifty_other_batches_unless_one_is
     result = measure_rise(quadratic(inputs), vasso(0.2, theta=0.3), **asked)
     still = MATRIX @ WEIGHTS
     memory = None
-    for slope in still + inputs[drawn(30, 50, 5, 7 + 1_000_003)].mean(1):
+    for batch, _ in draw_burn_in(quadratic(inputs), 50, 5, 7):
+        slope = still + batch.numpy().mean(0)
         memory = slope if memory is None else 0.7 * memory + 0.3 * slope
     slopes = still + inputs[drawn(30, 3, 5, 7)].mean(1)
     moves = 0.7 * memory + 0.3 * slopes
