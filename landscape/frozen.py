@@ -1,6 +1,5 @@
 """Batches at frozen weights, and what a perturbation adds there for each of them."""
 
-import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -250,9 +250,7 @@ def test_vectors_that_do_not_fit_in_memory_give_the_same_answer():
 def test_a_memory_is_made_of_batches_that_are_not_measured(perturbation):
     objective = make_objective()
     result = measure_consistency(objective, perturbation, **SETTINGS, burn_in=6)
-    displacer = Displacer(
-        prepare_model(objective, "batch", 9), objective.loss_fn, perturbation
-    )
+    displacer = Displacer(prepare_model(objective, "batch", 9), objective.loss_fn, perturbation)
     drawn = list(draw_burn_in(objective, 6, 9, 3))
     measured = list(draw_batches(objective, 5, 9, 3))
     assert not any(torch.equal(x, y) for x, _ in drawn for y, _ in measured)
@@ -303,3 +301,18 @@ def test_a_model_may_return_anything_that_its_loss_takes():
     plain = measure_consistency(make_objective(), sam(), **SETTINGS)
     np.testing.assert_allclose(result.cosines, plain.cosines, atol=1e-12)
     assert not result.true_probability.size
+
+
+def test_an_objective_about_another_theta_is_measured_there():
+    objective = make_objective(bn="batch")
+    there = objective.at(objective.theta + 0.1)
+    asked = {"batches": 3, "batch_size": 9, "seed": 1}
+    net = make_net()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter += 0.1
+    moved = Objective(net, functional.cross_entropy, make_data(), bn="batch")
+    wanted = measure_consistency(moved, sam(), **asked)
+    found = measure_consistency(there, sam(), **asked)
+    np.testing.assert_allclose(found.loss_rise, wanted.loss_rise, rtol=1e-9)
+    np.testing.assert_allclose(found.radial, wanted.radial, rtol=1e-9)

@@ -7,7 +7,7 @@ import zlib
 import matplotlib as mpl
 import numpy as np
 import pytest
-from direction_samples import offset, rise
+from direction_samples import directions, offset, rise
 from figure_samples import (
     barrier,
     consistency,
@@ -29,7 +29,7 @@ from figure_samples import (
 from matplotlib.collections import QuadMesh
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
-from samples import comparison_of
+from samples import claim_of, comparison_of
 
 from landscape import figures
 from landscape.figures import interactive, palette, paper
@@ -308,7 +308,8 @@ def test_in_3d_what_lies_behind_the_surface_is_hidden():
 
 def test_every_kind_of_result_has_its_paper_figure():
     made = [surface, profile, barrier, curve, spectrum, density, consistency, trajectory]
-    made += [trace, sharpness, stability, curvature, comparison_of, rise, offset]
+    made += [trace, sharpness, stability, curvature, comparison_of, claim_of, rise, offset]
+    made += [directions]
     assert {make().kind for make in made} == set(KINDS)
     for make in made:
         assert isinstance(figures.draw(make()), paper.PaperFigure)

@@ -184,8 +184,12 @@ def test_it_is_measured_as_consistency_is_and_the_objective_is_untouched(perturb
     objective = make_objective(bn="batch")
     inner, theta = copy.deepcopy(objective.model.state_dict()), objective.theta.clone()
     asked = {"batches": 3, "batch_size": 9, "seed": 3}
-    result = measure_rise(objective, perturbation, transfer=2, eigenvectors=1, test=objective, **asked)
-    again = measure_rise(objective, perturbation, transfer=2, eigenvectors=1, test=objective, **asked)
+    result = measure_rise(
+        objective, perturbation, transfer=2, eigenvectors=1, test=objective, **asked
+    )
+    again = measure_rise(
+        objective, perturbation, transfer=2, eigenvectors=1, test=objective, **asked
+    )
     assert result.digest == again.digest
     known = measure_consistency(objective, perturbation, **asked)
     np.testing.assert_allclose(result.rise[0, 0], known.loss_rise, rtol=1e-9)
