@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from landscape import analyses
 from landscape.answers import Stored
 from landscape.claim_options import ClaimOptions
-from landscape.evidence import AACE, SAM, Evidence, Key
+from landscape.evidence import AACE, SAM, THROUGH, Evidence, Key
 from landscape.options import ConsistencyOptions, DirectionsOptions, OffsetOptions, RiseOptions
 from landscape.perturbations import sam
 from landscape.problems import Problem
@@ -19,6 +21,7 @@ from landscape.updates import perturbation_of_run
 BOTH = ("sam", "aace")
 """Perturbations that the statements are about; those of the other methods join the cross-over."""
 CURVED = 1000  # samples of the Hessian
+FOLLOWED = 7  # checkpoints at which the first run of SAM and of AACE is followed
 ALONG, POINTS = 2000, 16  # samples and places on the line of an offset
 
 
@@ -110,6 +113,10 @@ def _questions(
                     **sizes,
                 )
                 yield Question(run, "rise", "rise", BOTH, along)
+            if method in (SAM, AACE) and run is next(iter(runs.values())):
+                for step in _spread(run):
+                    at = ConsistencyOptions(perturbations=names, checkpoint=str(step), **frozen)
+                    yield Question(run, "consistency", f"{THROUGH}{step}", BOTH, at)
             if method == AACE:
                 line = OffsetOptions(perturbations=names, samples=ALONG, points=POINTS, **sizes)
                 yield Question(run, "offset", "offset", BOTH, line)
@@ -127,6 +134,12 @@ def _radius(groups: Mapping[str, Mapping[int, Run]]) -> float:
         if (trained := perturbation_of_run(run)) is not None:
             return trained.rho
     return sam().rho
+
+
+def _spread(run: Run) -> list[int]:
+    """Checkpoints spread over training, first and last among them."""
+    places = np.linspace(0, len(run.checkpoints) - 1, FOLLOWED).round().astype(int)
+    return [run.checkpoints[place] for place in dict.fromkeys(places.tolist())]
 
 
 def _early(run: Run) -> int:

@@ -29,6 +29,7 @@ from landscape.results import Claim
 from landscape.storage import write_whole
 
 _VENUE = "tmlr"
+_ENLARGED = 9.0  # rem to the inch, one and a half times the size on paper
 _STYLE = """
 :root { color-scheme: light dark; --line: #d7dde5; --muted: #55606e; --soft: #f4f6f9;
   --ok: #1b7346; --bad: #a1361b; }
@@ -40,8 +41,9 @@ th, td { text-align: left; padding: 0.3rem 0.6rem; border-bottom: 1px solid var(
   vertical-align: top; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 .scroll { overflow-x: auto; } .muted { color: var(--muted); } .supports { color: var(--ok); }
-.contradicts { color: var(--bad); } b.verdict { white-space: nowrap; }
-figure { margin: 1.5rem 0; } figure img { max-width: 100%; background: #fff; padding: 0.5rem;
+.contradicts { color: var(--bad); } .verdict { white-space: nowrap; }
+figure { margin: 1.5rem 0; } li { margin-bottom: 0.7rem; }
+figure img { max-width: 100%; background: #fff; padding: 0.5rem;
   box-sizing: border-box; } figcaption { font-size: 0.85rem; color: var(--muted); }
 code { background: var(--soft); padding: 0.1rem 0.3rem; overflow-wrap: anywhere; }
 """
@@ -78,9 +80,11 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _page(claim: Claim, evidence: Evidence, shown: Sequence[Shown]) -> str:
+    first, *rest = shown
     parts = [
         "<h1>Does AACE keep its direction?</h1>",
         f"<p>{_text(caption(claim))}</p>",
+        _figure(first),
         *_verdict_sections(claim),
         "<h2>Every effect</h2>",
         _html_table(*claim_grid(claim)),
@@ -88,7 +92,9 @@ def _page(claim: Claim, evidence: Evidence, shown: Sequence[Shown]) -> str:
         "<p>Mean cosine over pairs of batches at the last checkpoint, weights frozen: mean over "
         "seeds, smallest and largest.</p>",
         _html_table(*cross_over(evidence)),
-        *(_figure(item) for item in shown),
+        "<h2>What it was judged by</h2><p>The first seed of SAM's runs and of AACE's; the effects "
+        "above are of all seeds.</p>",
+        *(_figure(item) for item in rest),
         *_warnings(claim, evidence),
         *_runs(claim),
     ]
@@ -105,7 +111,8 @@ def _page(claim: Claim, evidence: Evidence, shown: Sequence[Shown]) -> str:
 def _verdict_sections(claim: Claim) -> list[str]:
     sections = []
     for source, head in (("paper", "What the paper says"), ("explanation", "Explanations")):
-        sections.append(f"<h2>{head}</h2><p>{_text(verdict_counts(claim, source))}.</p><ul>")
+        told = _text(_capital(verdict_counts(claim, source)))
+        sections.append(f"<h2>{head}</h2><p>{told}.</p><ul>")
         for i, name in enumerate(claim.statements):
             if claim.sources[i] == source:
                 sections.append(f"<li>{_statement(claim, i, name)}</li>")
@@ -116,10 +123,10 @@ def _verdict_sections(claim: Claim) -> list[str]:
 def _statement(claim: Claim, i: int, name: str) -> str:
     verdict = claim.verdicts[i]
     lines = [
-        f'<b class="verdict {verdict}">{SIGNS[verdict]} {SPOKEN[verdict]}</b> '
-        f"<b>{_text(name)}</b>: {_text(claim.texts[i])} "
-        f'<span class="muted">{_text(_capital(claim.effects[i]))}; supported if '
-        f"{_text(bound_words(claim, i))}.</span>"
+        f'<b>{_text(name)}: <span class="verdict {verdict}">{SIGNS[verdict]} {SPOKEN[verdict]}'
+        f"</span></b>. {_text(claim.texts[i])}",
+        f'<span class="muted">Effect: {_text(claim.effects[i])}; supported if '
+        f"{_text(bound_words(claim, i))}.</span>",
     ]
     for row in rows_of(claim, i):
         mean, ends = effect_words(claim, row)
@@ -130,9 +137,12 @@ def _statement(claim: Claim, i: int, name: str) -> str:
 
 def _figure(item: Shown) -> str:
     data = base64.b64encode(item.figure.to_bytes("svg")).decode()
+    width = _ENLARGED * item.figure.get_size_inches()[0]
+    how = f"<details><summary>How it was measured</summary>{_text(item.caption)}</details>"
     return (
-        f'<figure><img alt="{_text(item.title)}" src="data:image/svg+xml;base64,{data}">'
-        f"<figcaption><b>{_text(item.title)}.</b> {_text(item.caption)}</figcaption></figure>"
+        f'<figure><img alt="{_text(item.title)}" style="width: {width:.1f}rem" '
+        f'src="data:image/svg+xml;base64,{data}"><figcaption><b>{_text(item.title)}</b>'
+        f"{how if item.caption else ''}</figcaption></figure>"
     )
 
 

@@ -11,6 +11,9 @@ from landscape.runs import Run
 SAM, AACE = "SAM", "SAM+AACE"
 """Methods of the runs that the statements are about, as run.json says them."""
 
+THROUGH = "step "
+"""How questions about a run through its training begin; the step follows."""
+
 Key = tuple[str, str, str]
 """Run id, question, name of the perturbation."""
 
@@ -46,6 +49,21 @@ class Evidence:
     def frozen(self, run: Run, perturbation: str, *, early: bool = False) -> Consistency:
         """Agreement at frozen weights, at the last checkpoint or an early one."""
         return self._found(run, "early" if early else "frozen", perturbation)
+
+    def through(self, run: Run, perturbation: str) -> list[Consistency]:
+        """Agreement at frozen weights, at checkpoints through training, in their order.
+
+        Raises:
+            MissingEvidenceError: It was followed nowhere.
+        """
+        found = {
+            int(question.removeprefix(THROUGH)): result
+            for (of, question, name), result in self.results.items()
+            if (of, name) == (run.id, perturbation) and question.startswith(THROUGH)
+        }
+        if not found:
+            raise MissingEvidenceError(f"{run.name} was not followed through its training")
+        return [found[step] for step in sorted(found)]  # type: ignore[return-value]
 
     def directions(self, run: Run) -> Directions:
         """The directions that training recorded."""

@@ -45,11 +45,27 @@ def _recorded(title: str, evidence: Evidence, venue: str) -> Iterator[Shown]:
     yield Shown(title=title, figure=figure, caption=_captions(found))
 
 
+def _through(
+    draw: Callable[..., Any], methods: Sequence[str] = (AACE,), **more: Any
+) -> Callable[..., Iterator[Shown]]:
+    """Both perturbations through the training of the first run of each method."""
+
+    def shown(title: str, evidence: Evidence, venue: str) -> Iterator[Shown]:
+        for method in methods:
+            run = _first(evidence, method)
+            found = {name: evidence.through(run, key) for key, name in _NAMES.items()}
+            figure = draw(_items(found), venue=venue, **more)
+            last = {name: results[-1] for name, results in found.items()}
+            yield Shown(title=f"{title}, {method}'s run", figure=figure, caption=_captions(last))
+
+    return shown
+
+
 def _rotations(title: str, evidence: Evidence, venue: str) -> Iterator[Shown]:
     for method in (SAM, AACE):
         result = evidence.directions(_first(evidence, method))
         figure = paper.draw_rotation(result, venue=venue)
-        yield Shown(title=f"{title}, {method}", figure=figure, caption=caption(result))
+        yield Shown(title=f"{title}, {method}'s run", figure=figure, caption=caption(result))
 
 
 def _frozen_matrices(title: str, evidence: Evidence, venue: str) -> Iterator[Shown]:
@@ -74,6 +90,10 @@ def _offsets(title: str, evidence: Evidence, venue: str) -> Iterator[Shown]:
 
 
 _FIGURES: dict[str, Callable[[str, Evidence, str], Iterator[Shown]]] = {
+    "Agreement at frozen weights": _through(paper.draw_consistency, (SAM, AACE)),
+    "What ε is made of": _through(paper.draw_components),
+    "Which samples of a batch count": _through(paper.draw_shares),
+    "Agreement layer by layer": _through(paper.draw_tensors),
     "Agreement and length of ε as recorded": _recorded,
     "Mean directions of epochs": _rotations,
     "Pairs of batches at the last checkpoint of AACE's run": _frozen_matrices,
@@ -93,7 +113,7 @@ def _pair(evidence: Evidence, find: Callable[[Any, str], Any]) -> dict[str, Any]
     return {_NAMES[name]: find(run, name) for name in _NAMES}
 
 
-def _items(found: Mapping[str, Result]) -> list[tuple[str, int, Any]]:
+def _items(found: Mapping[str, Any]) -> list[tuple[str, int, Any]]:
     return [(name, _COLORS[name.lower()], result) for name, result in found.items()]
 
 
