@@ -109,7 +109,7 @@ def test_the_length_of_the_perturbation_is_chosen_and_said(store: Store) -> None
 def test_each_thing_that_is_missing_names_its_own_command_once(
     tmp_path: Path, folder: Path
 ) -> None:
-    bare = copied(folder, tmp_path, "consistency", "rise", "offset")
+    bare = copied(folder, tmp_path, "consistency", "rise", "offset", "directions")
     assert sorted(commands(page(bare))) == ["consistency", "offset", "rise"]
     assert commands(page(bare, protocol="online")) == ["consistency", "directions"]
     only = copied(folder, tmp_path / "b", "rise")
