@@ -10,7 +10,7 @@ import numpy as np
 
 from landscape.groups import Group, Pairs, pair_groups, settings_apart
 from landscape.intervals import sign_flip_probability, t_interval, t_quantile, welch_interval
-from landscape.result_files import result_key, save_result
+from landscape.result_files import load_result, result_key, save_result
 from landscape.results import Comparison, Result
 from landscape.scalars import Reading, read_scalar, summary_scalars
 
@@ -73,9 +73,10 @@ def keep_joint(result: Result, folder: Path, provenance: dict[str, Any]) -> Kept
     )
     path = folder / f"{result.kind}-{key}.h5"
     if path.exists():
-        return Kept(path, result, True)
-    save_result(replace(result, provenance=provenance), path)
-    return Kept(path, result, False)
+        return Kept(path, load_result(path), True)
+    signed = replace(result, provenance=provenance)
+    save_result(signed, path)
+    return Kept(path, signed, False)
 
 
 def _shared_summary(pairs: Pairs) -> list[str]:

@@ -46,7 +46,8 @@ def plot_claim(claim: Claim, *, theme: str = "light", color: int = 0) -> go.Figu
     labels = [_label(claim, i) for i in rows]
     figure.update_yaxes(tickvals=[*rows], ticktext=labels, autorange="reversed", automargin=True)
     title = "effect beside its margin, each row in its own unit; the shaded side supports"
-    figure.update_xaxes(title_text=title, range=[-1.1, 1.1], tickvals=[0], **zero_line(theme))
+    figure.update_xaxes(title_text=title, range=[-1.1, 1.1], **zero_line(theme))
+    figure.update_xaxes(tickvals=[0], ticktext=["margin; within: 0"])
     return figure
 
 
