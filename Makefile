@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: help setup browser demo test soak check format pictures study gpu-check bench-surface bench-refinement bench-curvature bench-consistency bench-recording bench-directions clean bench-training
+.PHONY: help setup browser demo test soak check format pictures study findings gpu-check bench-surface bench-refinement bench-curvature bench-consistency bench-recording bench-directions clean bench-training
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,9 @@ pictures: setup browser ## draw the README's pictures from the demo's runs
 study: setup ## train and compare five methods with three seeds; writes benchmarks/study/
 	@bash scripts/apt.sh dataset-fashion-mnist /usr/share/datasets/fashion-mnist
 	@$(BIN)/python scripts/study.py $(STUDY)
+
+findings: setup ## hold the paper's claim against the study's runs; writes benchmarks/study/claim/
+	@$(BIN)/python scripts/findings.py
 
 gpu-check: setup ## compare GPU and CPU; writes benchmarks/gpu/
 	@$(BIN)/python benchmarks/gpu_check.py

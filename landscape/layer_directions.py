@@ -52,7 +52,7 @@ def agreement_by_layer(
         names = tuple(members)
         products = np.stack([products[rows].sum(0) for rows in members.values()])
     found = [agreement_of(inner, seed)._asdict() for inner in products]
-    share, contribution = _parts_of_the_whole(products)
+    share, contribution = parts_of_the_whole(products)
     return LayerAgreement(
         names=tuple(names),
         **{name: np.array([one[name] for one in found]) for name in found[0]},
@@ -84,7 +84,7 @@ def blocks_of(layer_names: Sequence[str]) -> dict[str, list[int]]:
 
 def largest_layers(result: Consistency, count: int = 3) -> list[tuple[str, float, float]]:
     """Return name, share of Σ‖ε‖² and contribution to the mean cosine of those with most of it."""
-    share, contribution = _parts_of_the_whole(result.layer_products)
+    share, contribution = parts_of_the_whole(result.layer_products)
     order = np.argsort(-share, kind="stable")[:count]
     return [
         (result.layer_names[i], float(share[i]), float(contribution[i]))
@@ -93,7 +93,7 @@ def largest_layers(result: Consistency, count: int = 3) -> list[tuple[str, float
     ]
 
 
-def _parts_of_the_whole(products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def parts_of_the_whole(products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return each layer's share of Σ‖ε‖² and part in the mean cosine, from [layer, n, n]."""
     squares = np.diagonal(products, axis1=1, axis2=2)
     whole = squares.sum(0)

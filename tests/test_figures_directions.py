@@ -232,8 +232,8 @@ def test_agreement_layer_by_layer_is_that_of_the_vectors_pieces():
     assert found.cosine[0] == pytest.approx([mean_cosine(piece) for piece in pieces])
     joined = [vectors[:, :7], vectors[:, 7:]]
     assert block.cosine[0] == pytest.approx([mean_cosine(piece) for piece in joined])
-    lengths = np.array([(piece**2).sum(axis=1) for piece in joined])
-    assert block.share[0] == pytest.approx((lengths / lengths.sum(axis=0)).mean(axis=1))
+    lengths = np.array([(piece**2).sum() for piece in joined])
+    assert block.share[0] == pytest.approx(lengths / lengths.sum())
 
 
 def test_the_null_of_a_layer_is_that_of_random_signs():

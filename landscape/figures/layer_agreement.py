@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from landscape.layer_directions import blocks_of, parts_of_the_whole
 from landscape.results import Consistency
 
 MOST_TENSORS = 24
@@ -23,7 +24,7 @@ class Agreement:
     null: np.ndarray
     """Half width of its central 95 % under random sign flips [c, layer]."""
     share: np.ndarray
-    """Mean share of ‖ε‖² [c, layer]."""
+    """Share of Σ‖ε‖² [c, layer]."""
 
 
 def agreement_of(results: Sequence[Consistency], by: str | None = None) -> Agreement:
@@ -32,8 +33,7 @@ def agreement_of(results: Sequence[Consistency], by: str | None = None) -> Agree
     Args:
         results: Of the frozen protocol; those without layers, or with others than the last
             result's, are left out.
-        by: "tensor" or "block" (tensors of one module together); None for tensors while they are
-            few.
+        by: "tensor" or "block", as `blocks_of` joins tensors; None for tensors while they are few.
 
     Raises:
         ValueError: If no layer was measured, or `by` is unknown.
@@ -47,30 +47,29 @@ def agreement_of(results: Sequence[Consistency], by: str | None = None) -> Agree
     kept = [r for r in measured if r.layer_names == tensors]
     if by is None:
         by = "tensor" if len(tensors) <= MOST_TENSORS else "block"
-    own = [n if by == "tensor" else n.rpartition(".")[0] or n for n in tensors]
-    names = tuple(dict.fromkeys(own))
-    belongs = np.array([[name == mine for mine in own] for name in names], dtype=np.float64)
-    found = [_cosines(np.tensordot(belongs, r.layer_products, axes=1)) for r in kept]
+    members = {n: [i] for i, n in enumerate(tensors)} if by == "tensor" else blocks_of(tensors)
+    layers = [np.stack([r.layer_products[m].sum(0) for m in members.values()]) for r in kept]
+    found = [_cosines(products) for products in layers]
     return Agreement(
-        names=names,
+        names=tuple(members),
         step=np.array([int(r.step[0]) for r in kept]),
-        cosine=np.array([cosine for cosine, _, _ in found]),
-        null=np.array([null for _, null, _ in found]),
-        share=np.array([share for _, _, share in found]),
+        cosine=np.array([cosine for cosine, _ in found]),
+        null=np.array([null for _, null in found]),
+        share=np.array([parts_of_the_whole(products)[0] for products in layers]),
     )
 
 
-def _cosines(products: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean cosine, its null and the share of each layer, from inner products [layer, n, n].
+def _cosines(products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean cosine and its null of each layer, from inner products [layer, n, n].
 
     Products of two of n random signs are uncorrelated, so that the mean over pairs of s_i s_j c_ij
-    has standard deviation sqrt(Σ c²) over the number of pairs.
+    has standard deviation sqrt(Σ c²) over the number of pairs: at once for all layers of a page,
+    where `agreement_by_layer` would draw signs for each.
     """
     squares = np.diagonal(products, axis1=1, axis2=2)
     lengths = np.sqrt(np.where(squares > 0, squares, np.nan))
     pairs = np.triu_indices(products.shape[1], 1)
     cosines = (products / (lengths[:, :, None] * lengths[:, None, :]))[:, pairs[0], pairs[1]]
     count = max(cosines.shape[1], 1)
-    share = (squares / squares.sum(axis=0)).mean(axis=1)
     null = 1.96 * np.sqrt(np.sum(cosines**2, axis=1)) / count
-    return cosines.sum(axis=1) / count, null, share
+    return cosines.sum(axis=1) / count, null
