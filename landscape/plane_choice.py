@@ -13,7 +13,7 @@ from landscape.objectives import Objective
 from landscape.options import ProfileOptions, SurfaceOptions
 from landscape.plane import Plane
 from landscape.planes import hessian_plane, joint_plane, random_plane, trajectory_plane
-from landscape.slopes import gradient_direction, perturbation_direction
+from landscape.slopes import gradient_direction, perturbation_direction, sharpest_direction
 from landscape.spans import Direction, line_plane, span_plane, three_point_plane
 from landscape.storage import plain
 from landscape.subjects import Subject
@@ -67,6 +67,8 @@ def choose_plane(
 def _directions(subject: Subject, word: str, objective: Objective, seed: int) -> list[Direction]:
     if word == "gradient":
         return [gradient_direction(objective)]
+    if word == "sharpest":
+        return [sharpest_direction(objective, seed=seed)]
     if word in DIRECTIONS:
         trained = subject.objective(samples=0, seed=seed, bn="batch")
         perturbation = subject.perturbation(word)

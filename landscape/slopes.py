@@ -1,4 +1,4 @@
-"""Directions that the loss gives: its gradient, and the perturbations of the SAM family."""
+"""Directions that the loss gives: gradient, sharpest one, perturbations of the SAM family."""
 
 from bisect import bisect_right
 from dataclasses import asdict
@@ -11,7 +11,9 @@ from torch import Tensor
 from landscape.displacements import adaptive_mask, climb
 from landscape.objectives import Objective
 from landscape.perturbations import Perturbation, check_function_of_weights
+from landscape.plane import fix_sign
 from landscape.spans import Direction
+from landscape.spectra import find_eigenpairs
 
 
 def gradient_direction(objective: Objective) -> Direction:
@@ -31,6 +33,33 @@ def gradient_direction(objective: Objective) -> Direction:
         label="gradient",
         vector=gradient / norm,
         facts={"direction": "gradient", "gradient_norm": norm, "bn": objective.facts["bn"]},
+    )
+
+
+def sharpest_direction(objective: Objective, *, tolerance: float = 1e-3, seed: int) -> Direction:
+    """The Hessian's eigenvector of the largest eigenvalue, of length 1 in weight distance.
+
+    Args:
+        objective: The loss.
+        tolerance: Largest residual, relative to the largest |λ|.
+        seed: Seed of the Lanczos start.
+
+    Raises:
+        ValueError: If the objective has no second derivative (`bn="recomputed"`).
+    """
+    found = find_eigenpairs(objective, k=1, which="LA", tolerance=tolerance, seed=seed)
+    assert found.eigenvectors is not None
+    vector = fix_sign(torch.tensor(found.eigenvectors[0]).double())
+    return Direction(
+        name="sharpest",
+        label="eigenvector 1",
+        vector=vector / vector.norm(),
+        facts={
+            "direction": "sharpest",
+            "eigenvalue": float(found.eigenvalues[0]),
+            "residual": float(found.residuals[0]),
+            "bn": objective.facts["bn"],
+        },
     )
 
 

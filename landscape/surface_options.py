@@ -13,8 +13,8 @@ Normalization = Literal["filter", "layer", "model", "none"]
 
 PLANES = ("random", "trajectory", "hessian", "minima", "joint")
 """Planes with a name of their own; others are spanned by one or two of `DIRECTIONS` or files."""
-DIRECTIONS = ("gradient", "sam", "usam", "asam", "aace", "gsam", "le-sam")
-"""Directions of one batch that the weights decide, unlike `_REMEMBERING`."""
+DIRECTIONS = ("gradient", "sharpest", "sam", "usam", "asam", "aace", "gsam", "le-sam")
+"""Directions that the weights, or they and one batch, decide, unlike `_REMEMBERING`."""
 _REMEMBERING = ("vasso", "f-sam")
 FILES = (".safetensors", ".npz", ".npy", ".h5")
 JOINT = ("minima", "joint")
@@ -70,10 +70,10 @@ class ProfileOptions:
         checkpoint: Step of the checkpoint: first, last, a number, N,N,... or all.
         samples: Size of the class-balanced subset of the training set; 0 takes all of it.
         test: Whether to measure the test set at each point too, as many samples of it.
-        plane: The direction: random, hessian (the top eigenvector), gradient, sam, usam, asam,
-            aace, gsam or le-sam (the perturbation of one batch, with the settings of a run that
-            was trained with it; usam and le-sam only so), minima (the line through two runs), or
-            a file.
+        plane: The direction: random, hessian or sharpest (the top eigenvector), gradient, sam,
+            usam, asam, aace, gsam or le-sam (the perturbation of one batch, with the settings of a
+            run that was trained with it; usam and le-sam only so), minima (the line through two
+            runs), or a file.
         extent: Largest multiple of the direction, to both sides; 1 by default, the line from
             -0.5 to 1.5 for minima, a rise of one nat for hessian.
         rise: Instead of extent: grow until the loss is this many times that of the checkpoint.
@@ -123,9 +123,9 @@ class SurfaceOptions:
         test: Whether to measure the test set at each point too, as many samples of it.
         plane: random; trajectory, the first two principal components of the run's path; hessian,
             the two top eigenvectors; minima, through three runs; joint, the principal components
-            of several runs; two of gradient, sam, usam, asam, aace, gsam, le-sam by comma (the
-            perturbation of one batch, with the settings of a run that was trained with it; usam
-            and le-sam only so); or files of directions.
+            of several runs; two of gradient, sharpest (the top eigenvector), sam, usam, asam, aace,
+            gsam, le-sam by comma (the perturbation of one batch, with the settings of a run that
+            was trained with it; usam and le-sam only so); or files of directions.
         extent: Largest multiple of the directions, to all sides; by default 1 for a random
             plane, the path for trajectory and joint, a rise of one nat for hessian.
         rise: Instead of extent: grow until the loss is this many times that of the checkpoint.

@@ -10,7 +10,7 @@ from landscape.consistency import measure_consistency
 from landscape.formulas import formula_objective
 from landscape.objectives import Objective
 from landscape.perturbations import aace, asam, gsam, sam, usam, vasso
-from landscape.slopes import gradient_direction, perturbation_direction
+from landscape.slopes import gradient_direction, perturbation_direction, sharpest_direction
 from landscape.spans import span_plane
 
 
@@ -34,6 +34,18 @@ def test_gradient_has_length_1_and_points_uphill():
     assert slope == pytest.approx(10)
     assert plane.facts["plane"] == "gradient"
     assert plane.facts["unit"] == "weight distance"
+
+
+def test_the_sharpest_direction_is_the_first_eigenvector():
+    objective = formula_objective(lambda w: w[0] ** 2 + 5 * w[0] * w[1] + 4 * w[1] ** 2, [1.0, 2.0])
+    direction = sharpest_direction(objective, seed=0)
+    values, vectors = np.linalg.eigh([[2.0, 5.0], [5.0, 8.0]])
+    assert direction.facts["eigenvalue"] == pytest.approx(values[-1])
+    largest = vectors[:, -1] * np.sign(vectors[1, -1])
+    np.testing.assert_allclose(direction.vector, largest, rtol=1e-6)
+    plane = span_plane(objective.theta, [direction, gradient_direction(objective)])
+    assert plane.facts["plane"] == "sharpest and gradient"
+    assert plane.marks == ()
 
 
 def test_where_there_is_no_slope_there_is_no_direction():

@@ -37,7 +37,7 @@ def test_eigenvalues_are_found_at_every_point(run, landscape):
     assert (surface.lambda_max >= surface.lambda_min).all()
 
 
-@pytest.mark.parametrize("plane", ["gradient,asam", "sam,aace", "hessian"])
+@pytest.mark.parametrize("plane", ["gradient,asam", "sam,aace", "aace,sharpest", "hessian"])
 def test_planes_of_one_run(run, landscape, plane):
     surface = result(landscape("surface", run.path, *SMALL, "--plane", plane, "--json"))
     assert surface.facts["plane"] == plane.replace(",", " and ")

@@ -46,11 +46,15 @@ def draw_path(
 
 
 def draw_marks(axes: Axes, field: Field, marks: Sequence[Mark], venue: Venue) -> None:
-    """Draw marked points as rings, each with its name above or below."""
+    """Draw marked points as rings with names, and arrows from w to where ε leads."""
     scale, (width, _) = venue.scale, size_of(axes)
     ring = {"marker": "o", "ms": 4.4 * scale, "mfc": "white", "mec": palette.INK}
     plate = {"boxstyle": "square,pad=0.12", "fc": "white", "ec": "none", "alpha": 0.78}
     for mark in marks:
+        if mark.displaced:
+            arrow = {"arrowstyle": "-|>", "color": palette.INK, "lw": 0.8 * scale}
+            arrow |= {"shrinkA": 3 * scale, "shrinkB": 3 * scale, "mutation_scale": 6 * scale}
+            axes.annotate("", (mark.x, mark.y), (0, 0), arrowprops=arrow, zorder=2.8)
         axes.plot(mark.x, mark.y, ls="none", mew=1.1 * scale, zorder=2.9, gid="mark", **ring)
         half = text_width(mark.name, venue.ticks) / 2 + 2
         place = (mark.x - field.x[0]) / field.spans[0] * width

@@ -113,6 +113,11 @@ class Mark:
     name: str
     above: bool
 
+    @property
+    def displaced(self) -> bool:
+        """Whether it lies one displacement from w, which an arrow shows."""
+        return self.name.startswith("w + ")
+
 
 def marks_of(surface: Surface, field: Field, tracks: Sequence[Path] = ()) -> list[Mark]:
     """The marked points; names stand away from the other marks and the paths, in the frame."""

@@ -12,6 +12,7 @@ Rows = list[tuple[str, str]]
 _DIRECTIONS = {
     "gradient": "the gradient",
     "given": "a given direction",
+    "sharpest": "the sharpest direction",
     **{
         name: f"the {name.upper()} perturbation"
         for name in ("sam", "usam", "asam", "aace", "gsam", "le-sam")

@@ -121,7 +121,7 @@ def _add_ring(figure: go.Figure, track: Path, selected: float | None) -> None:
 
 
 def add_marks(figure: go.Figure, field: Field, marks: Sequence[Mark]) -> None:
-    """Draw marked points as rings, each with its name above or below."""
+    """Draw marked points as rings with names, and arrows from w to where ε leads."""
     if not marks:
         return
     ring = {"symbol": "circle", "size": 11, "color": "#FFFFFF"}
@@ -137,6 +137,10 @@ def add_marks(figure: go.Figure, field: Field, marks: Sequence[Mark]) -> None:
         )
     )
     for mark in marks:
+        if mark.displaced:
+            ends = {"ax": 0, "ay": 0, "axref": "x", "ayref": "y", "standoff": 7, "startstandoff": 7}
+            head = {"arrowhead": 2, "arrowwidth": 1.6, "arrowcolor": palette.INK}
+            figure.add_annotation(x=mark.x, y=mark.y, text="", showarrow=True, **ends, **head)
         along = (mark.x - field.x[0]) / field.spans[0]
         left, right = along < _NEAR_BORDER, along > 1 - _NEAR_BORDER
         figure.add_annotation(
