@@ -179,7 +179,7 @@ def _margin_words(bound: float, word: str) -> str:
         return f"a margin of {bound:g} or {word}"
     unit = 10.0 ** (math.floor(math.log10(abs(bound))) - 2)
     rounded = (math.ceil if word == "more" else math.floor)(bound / unit) * unit
-    return f"a margin of {rounded:.3g} or {word}"
+    return f"a margin of {rounded:.3g} or {word}".replace("-", "−")
 
 
 def _deciding(statement: Statement, found: dict[str, Any], values: np.ndarray) -> str:

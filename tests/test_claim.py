@@ -209,7 +209,7 @@ def test_the_margin_that_would_change_a_verdict_does_and_one_short_of_it_does_no
 
     first = at(0.1)
     words = first.changes[0].split()
-    bound, way = float(words[3]), 1 if words[-1] == "more" else -1
+    bound, way = float(words[3].replace("−", "-")), 1 if words[-1] == "more" else -1
     assert at(bound).row_verdicts == ("undecided",)
     assert at(bound - way * 0.01 * abs(bound)).row_verdicts == first.row_verdicts
 

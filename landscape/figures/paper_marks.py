@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 
 from landscape.figures import palette
 from landscape.figures.fields import Field
@@ -54,6 +55,8 @@ def draw_marks(axes: Axes, field: Field, marks: Sequence[Mark], venue: Venue) ->
         if mark.displaced:
             arrow = {"arrowstyle": "-|>", "color": palette.INK, "lw": 0.8 * scale}
             arrow |= {"shrinkA": 3 * scale, "shrinkB": 3 * scale, "mutation_scale": 6 * scale}
+            casing = [withStroke(linewidth=2.4 * scale, foreground="white")]
+            arrow |= {"path_effects": casing}  # dark on dark would not be seen
             axes.annotate("", (mark.x, mark.y), (0, 0), arrowprops=arrow, zorder=2.8)
         axes.plot(mark.x, mark.y, ls="none", mew=1.1 * scale, zorder=2.9, gid="mark", **ring)
         half = text_width(mark.name, venue.ticks) / 2 + 2

@@ -139,8 +139,10 @@ def add_marks(figure: go.Figure, field: Field, marks: Sequence[Mark]) -> None:
     for mark in marks:
         if mark.displaced:
             ends = {"ax": 0, "ay": 0, "axref": "x", "ayref": "y", "standoff": 7, "startstandoff": 7}
-            head = {"arrowhead": 2, "arrowwidth": 1.6, "arrowcolor": palette.INK}
-            figure.add_annotation(x=mark.x, y=mark.y, text="", showarrow=True, **ends, **head)
+            for width, shade in ((4.2, CASING), (1.8, palette.INK)):  # dark on dark is not seen
+                head = {"arrowhead": 2, "arrowwidth": width, "arrowcolor": shade}
+                head["arrowsize"] = 1 if shade == palette.INK else 0.6
+                figure.add_annotation(x=mark.x, y=mark.y, text="", showarrow=True, **ends, **head)
         along = (mark.x - field.x[0]) / field.spans[0]
         left, right = along < _NEAR_BORDER, along > 1 - _NEAR_BORDER
         figure.add_annotation(
