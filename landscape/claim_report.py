@@ -157,7 +157,7 @@ def _warnings(claim: Claim, evidence: Evidence) -> list[str]:
 
 def _runs(claim: Claim) -> list[str]:
     names = ", ".join(claim.facts.get("run_names", []))
-    command = " ".join(claim.provenance.get("command", []))
+    command = " ".join(["landscape", *claim.provenance.get("command", [])[1:]])
     return [
         "<h2>Runs and command</h2>",
         f"<p>{_text(names)}</p><p><code>{_text(command)}</code></p>",

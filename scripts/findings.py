@@ -3,6 +3,7 @@
 The report and its tables go to benchmarks/study/claim/. What was measured before is found.
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,8 +23,9 @@ NAMES = ("SAM", "AACE")
 def main() -> int:
     """Measure, judge, draw; the exit code of the claim where it fails."""
     study = data_folder() / "study"
-    command = [sys.executable, "-m", "landscape", "claim", str(study), "--out", str(REPORT)]
-    if code := subprocess.run(command, check=False).returncode:
+    words = [os.path.relpath(path, ROOT) for path in (study, REPORT)]  # the report tells them
+    command = [sys.executable, "-m", "landscape", "claim", words[0], "--out", words[1]]
+    if code := subprocess.run(command, check=False, cwd=ROOT).returncode:
         return code
     runs = {run.name: run for run in find_runs(study)}
     claims = [read_stored(path) for path in (study / "joint").glob("claim-*.h5")]

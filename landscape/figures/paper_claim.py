@@ -32,7 +32,7 @@ def draw_claim(claim: Claim, *, venue: str = "icml", color: int = 0) -> PaperFig
     scale, rows = sizes.scale, max(len(claim.row_names), 1)
     height = (_ROW * rows + 0.1) * scale
     figure = PaperFigure(sizes.text, height, sizes)
-    left, width = 0.22 * sizes.text, 0.55 * sizes.text
+    left, width = 0.23 * sizes.text, 0.53 * sizes.text
     with figure.style():
         for i, statement in enumerate(claim.row_statement.tolist()):
             bottom = height - (_ROW * (i + 1) - 0.17) * scale

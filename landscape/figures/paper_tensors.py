@@ -100,5 +100,5 @@ def _bars(axes: Axes, found: Agreement, index: int) -> None:
     top = float(np.nanmax(found.share[-1], initial=0.0)) * 1.05 or 1.0
     axes.set_xlim(0, top)
     last = float(nice_ticks(0, top, 2)[-1])
-    set_ticks(axes.xaxis, np.array([0.0, last]), ["0", f"{short(100 * last)} %"])
+    set_ticks(axes.xaxis, np.array([0.0, last]), ["", f"{short(100 * last)} %"])
     axes.set_xlabel("of ‖ε‖²")
