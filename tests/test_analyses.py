@@ -18,7 +18,7 @@ from landscape.options import (
     SurfaceOptions,
 )
 from landscape.runs import Run, RunFileError
-from landscape.subjects import select_samples, subjects_of_run
+from landscape.subjects import record_of_run, select_samples, subjects_of_run
 from training.problems import PROBLEMS
 
 QUICK = {
@@ -35,6 +35,7 @@ QUICK = {
     "consistency": ConsistencyOptions(batches=4),
     "rise": OPTIONS["rise"](batches=2, batch_size=20, k=1, curvature_samples=60, samples=100),
     "offset": OPTIONS["offset"](batches=2, batch_size=20, points=5, samples=100),
+    "directions": OPTIONS["directions"](),
     "trajectory": OPTIONS["trajectory"](samples=100),
 }
 
@@ -50,7 +51,9 @@ def last(run, problem):
 
 
 def subject_for(kind, run, problem):
-    """The run at its end; for what lies between minima, its start and end as weights."""
+    """The run at its end, or its record; between minima, its start and end as weights."""
+    if kind == "directions":
+        return record_of_run(run)
     subject = last(run, problem)
     if kind not in ("barrier", "curve"):
         return subject
