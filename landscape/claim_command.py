@@ -39,10 +39,12 @@ def _judge(args: Any, groups: Any, options: Any, companion: Any) -> int:
     start = time.monotonic()
     from landscape.analysis_commands import device_of, problem_of
     from landscape.claim_analyses import gather_evidence
-    from landscape.claim_report import write_report
+    from landscape.claim_report import make_folder, write_report
     from landscape.claims import measure_claim
     from landscape.comparisons import keep_joint
 
+    if args.out:
+        make_folder(Path(args.out))  # before an hour of measuring
     problems: dict[str, Any] = {}
 
     def problem(run: Any) -> Any:

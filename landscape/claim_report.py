@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import os
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,6 +43,7 @@ th, td { text-align: left; padding: 0.3rem 0.6rem; border-bottom: 1px solid var(
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 .scroll { overflow-x: auto; } .muted { color: var(--muted); } .supports { color: var(--ok); }
 .contradicts { color: var(--bad); } .verdict { white-space: nowrap; }
+.figures { display: flex; flex-wrap: wrap; gap: 0 2rem; }
 figure { margin: 1.5rem 0; } li { margin-bottom: 0.7rem; }
 figure img { max-width: 100%; background: #fff; padding: 0.5rem;
   box-sizing: border-box; } figcaption { font-size: 0.85rem; color: var(--muted); }
@@ -59,11 +61,9 @@ def write_report(claim: Claim, evidence: Evidence, folder: Path) -> list[Path]:
 
     Raises:
         OSError: The folder can't be written.
-        ValueError: The folder is a file.
+        ValueError: The folder can't be made.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--out must be a folder, but {folder} is a file; choose another")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     shown = report_figures(claim, evidence, venue=_VENUE)
     written = [folder / "report.html", folder / "report.pdf"]
     _write(written[0], _page(claim, evidence, shown).encode())
@@ -72,6 +72,21 @@ def write_report(claim: Claim, evidence: Evidence, folder: Path) -> list[Path]:
         written.append(folder / f"{table}.csv")
         _write(written[-1], csv_of(claim, table).encode())
     return written
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a report, where it is not there.
+
+    Raises:
+        ValueError: It can't be made, or not be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK) else "no permission to write"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise ValueError(f"--out must be a folder to write to, got {folder}: {reason}")
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -94,7 +109,9 @@ def _page(claim: Claim, evidence: Evidence, shown: Sequence[Shown]) -> str:
         _html_table(*cross_over(evidence)),
         "<h2>What it was judged by</h2><p>The first seed of SAM's runs and of AACE's; the effects "
         "above are of all seeds.</p>",
+        '<div class="figures">',
         *(_figure(item) for item in rest),
+        "</div>",
         *_warnings(claim, evidence),
         *_runs(claim),
     ]
