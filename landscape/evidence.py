@@ -102,7 +102,7 @@ def group_runs(texts: Sequence[str]) -> dict[str, dict[int, Run]]:
             f"{' '.join(texts)}: expected runs, got none; `landscape runs FOLDER` lists them"
         )
     groups: dict[str, dict[int, Run]] = {}
-    for method in dict.fromkeys(run.method for run in found.values()):
+    for method in sorted({run.method for run in found.values()}):
         members = [run for run in found.values() if run.method == method]
         check_group(f"the runs of {method}", members)
         by_seed = Group(method, tuple(members)).seeds
