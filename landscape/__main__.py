@@ -99,7 +99,12 @@ def main(argv: list[str] | None = None) -> int:
     from landscape import commands
 
     try:
-        return commands.run(name, *COMMANDS[name], argv[1:], companion)
+        code = commands.run(name, *COMMANDS[name], argv[1:], companion)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever reads, as `head`, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("\ninterrupted; what was finished is kept", file=sys.stderr)
         return 130

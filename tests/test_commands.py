@@ -1,6 +1,7 @@
 """The command line as a user calls it: what it prints, its exit codes, what it leaves behind."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -60,6 +61,19 @@ def test_unknown_words_are_refused_with_the_nearest_known(landscape, run):
         landscape("train", "--preset", "fashion-ace", "--out", "x"), "did you mean 'fashion-aace'"
     )
     assert not list(run.path.glob("results/*"))
+
+
+def test_a_reader_that_has_read_enough_ends_a_command_without_a_word(run):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "landscape", "runs", str(run.path.parent)],
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_bad_numbers_are_refused(landscape, run):
