@@ -7,7 +7,7 @@ results. What is there from an earlier, perhaps interrupted, demo is found and k
 import shutil
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +21,10 @@ from landscape.options import (
     ConsistencyOptions,
     CurvatureOptions,
     CurveOptions,
+    DirectionsOptions,
+    OffsetOptions,
     ProfileOptions,
+    RiseOptions,
     SharpnessOptions,
     SpectrumOptions,
     StabilityOptions,
@@ -30,13 +33,14 @@ from landscape.options import (
 )
 from landscape.problems import Problem, load_problem
 from landscape.runs import Run, RunFileError
-from landscape.subjects import Subject, subject_of_runs, subjects_of_run
+from landscape.subjects import record_of_run, subject_of_runs, subjects_of_run
 from landscape.terminal import ProgressBar, duration, number, table
 
 METHODS = ("sgd", "sam", "aace")
 SAMPLES = 1000  # of the training set, for losses
 CURVATURE_SAMPLES = 500  # for Hessian-vector products, which cost ten losses each
 PROBES = 10  # of traces
+BATCHES = 8  # whose perturbations are followed in weight space
 CHECKPOINTS = 5  # at which eigenvalues and consistency are followed, first and last among them
 
 Companion = Callable[[str], ModuleType]
@@ -144,14 +148,24 @@ def _measure(run: Run, problem: Problem, say: Say) -> None:
             SharpnessOptions(samples=CURVATURE_SAMPLES, ascent_steps=10, pairs=10, probes=PROBES),
         ),
         ("consistency", ConsistencyOptions(checkpoint=",".join(steps))),
+        ("directions", DirectionsOptions()),
+        ("rise", RiseOptions(batches=BATCHES, k=1, curvature_samples=CURVATURE_SAMPLES)),
+        ("offset", OffsetOptions(samples=SAMPLES, batches=BATCHES, points=7)),
         ("trajectory", TrajectoryOptions(samples=SAMPLES)),
     )
     work = [
         (kind, options, subject)
         for kind, options in plan
-        for subject in subjects_of_run(run, problem, getattr(options, "checkpoint", "last"))
+        for subject in _subjects(kind, options, run, problem)
     ]
     _answer(work, run.name, say)
+
+
+def _subjects(kind: str, options: Any, run: Run, problem: Problem) -> Iterable[Any]:
+    """The checkpoints that are measured; the record, for a run that has perturbations."""
+    if kind == "directions":
+        return [record_of_run(run)] if run.recorded_steps.size else []
+    return subjects_of_run(run, problem, getattr(options, "checkpoint", "last"))
 
 
 def _measure_together(runs: list[Run], problem: Problem, say: Say) -> list[Path]:
@@ -173,7 +187,7 @@ def _measure_together(runs: list[Run], problem: Problem, say: Say) -> list[Path]
     return _answer(work, "all runs", say)
 
 
-def _answer(work: list[tuple[str, Any, Subject]], name: str, say: Say) -> list[Path]:
+def _answer(work: list[tuple[str, Any, Any]], name: str, say: Say) -> list[Path]:
     start, answers = time.monotonic(), []
     for number_of, (kind, options, subject) in enumerate(work, 1):
         with ProgressBar(f"{kind} of {name}, {number_of}/{len(work)}") as progress:
@@ -199,7 +213,9 @@ def _draw(runs: list[Run], joint: list[Path], folder: Path, say: Say) -> Path:
         ("density", together, "density", {}),
     ]
     for run in runs:
-        for kind in ("layers", "consistency", "trajectory", "surface3d"):
+        kinds = ["layers", "consistency", "rise", "offset", "trajectory", "surface3d"]
+        kinds += ["directions"] if run.recorded_steps.size else []
+        for kind in kinds:
             more = {"wanted": {"plane": "trajectory"}} if kind == "surface3d" else {}
             plan.append((f"{kind}-{run.name}", [run.path], kind, more))
     plan += [(path.stem.partition("-")[0] + "-joint", [path], "", {}) for path in joint]
