@@ -182,7 +182,7 @@ def test_weights_of_ones_own_have_barriers_too(landscape, tmp_path):
     [
         (("surface", "RUN", "--plane", "gradent,aace"), "got 'gradent' (did you mean 'gradient'?)"),
         (("surface", "RUN", "--plane", "vasso,sam"), "plane can't be of vasso, whose direction"),
-        (("surface", "RUN", "--plane", "usam,sam"), "run's own training, got 'usam'"),
+        (("surface", "RUN", "--plane", "usam,sam"), "and usam with a radius, got 'usam'"),
         (("surface", "RUN", "--plane", "gradient"), "two directions, as gradient,aace"),
         (("profile", "RUN", "--plane", "trajectory"), "landscape surface"),
         (("surface", "RUN", "--plane", "minima"), "needs 3 runs"),
