@@ -244,6 +244,13 @@ def test_the_nested_interval_covers_the_truth_of_planted_groups():
     assert 170 <= hits <= 199  # 95 % of 200, with eight seeds somewhat less
 
 
+def test_the_nested_interval_holds_the_spread_of_batches_where_seeds_are_alike():
+    draws = {seed: np.random.default_rng(seed).normal(0.5, 0.1, 2000) for seed in range(4)}
+    row = Row(label="", values=dict.fromkeys(draws, 0.5), draws=draws)
+    low, high = nested_interval(row, 0)
+    assert (low, high) == pytest.approx((0.5 - 0.098, 0.5 + 0.098), abs=0.01)  # 1.96 × 0.1 / √4
+
+
 def test_there_is_no_nested_interval_of_one_seed_or_without_batches():
     row = Row(label="", values={0: 1.0}, draws={0: np.ones(10)})
     assert all(map(math.isnan, nested_interval(row, 0)))

@@ -1,11 +1,13 @@
 """Figures of what perturbations do: true values in the traces, shared axes, words, tables."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from direction_samples import frozen, offset, rise
+from figure_samples import surface
 from samples import CHECKPOINTS, make_runs
 
 from landscape import figures
@@ -405,3 +407,18 @@ def test_a_command_draws_each_kind_of_a_run_and_again_from_its_recipe(tmp_path: 
         before = written[0].read_bytes()
         redraw(out.with_suffix(".json"), formats="svg")
         assert written[0].read_bytes() == before
+
+
+# -- displacements on maps --------------------------------------------------------------------
+
+
+def test_an_arrow_leads_from_w_to_where_a_displacement_leads():
+    marks = {"mark_position": [[0.0, 0.0], [1.0, 0.0]], "mark_labels": ("w", "w + ε AACE")}
+    shown = replace(surface(path=False), **marks)
+    arrows = [a for a in interactive.plot_surface(shown).layout.annotations if a.showarrow]
+    assert {(a.ax, a.ay, a.x, a.y) for a in arrows} == {(0, 0, 1.0, 0.0)}
+    (axes, *_) = paper.draw_surface(shown).axes
+    ends = [(a.xyann, a.xy) for a in axes.texts if getattr(a, "arrowprops", None)]
+    assert ends == [((0, 0), (1.0, 0.0))]
+    named = replace(shown, mark_labels=("a", "b"))
+    assert not any(a.showarrow for a in interactive.plot_surface(named).layout.annotations)
